@@ -1,0 +1,36 @@
+use super::Tables;
+use crate::wire::{Address, Backend, Set};
+
+/// The backend of a new flow and its id. `None` when the tables changed under the reader: the slot belongs to another
+/// service port by now.
+#[inline(always)]
+pub fn select<T: Tables>(tables: &T, service: u32, set: &Set, hash: impl FnOnce() -> u32) -> Option<(u32, Backend)> {
+    let id = if set.maglev_size != 0 {
+        tables.maglev(set.maglev_base.wrapping_add(hash() % set.maglev_size))
+    } else {
+        // The upper half of the product is uniform over 0..count without a division.
+        let choice = (u64::from(tables.random()) * u64::from(set.count)) >> 32;
+        tables.slot(set.base.wrapping_add(choice as u32))
+    }?;
+    let backend = tables.backend(id)?;
+    (backend.service == service).then_some((id, backend))
+}
+
+/// What a Maglev table is asked with: the client and the port it dialled, so that every node that gets the flow
+/// answers alike.
+#[inline(always)]
+pub fn flow_hash(client: &Address, client_port: u16, port: u16, protocol: u8) -> u32 {
+    let [a, b, c, d] = client.0;
+    let ports = u32::from(client_port) | u32::from(port) << 16;
+    mix(mix(mix(mix(mix(u32::from(protocol), a), b), c), d), ports)
+}
+
+/// One round and the finalizer of MurmurHash3's 32-bit variant: full avalanche in a dozen instructions.
+#[inline(always)]
+fn mix(state: u32, word: u32) -> u32 {
+    let mut h = state ^ word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
+    h = h.rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64);
+    h ^= h >> 16;
+    h = h.wrapping_mul(0x85eb_ca6b);
+    h ^ h >> 13
+}
