@@ -1,0 +1,211 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{Delta, EndpointSlice, Event, Node, ObjectName, Problem, Protocol, Service, Settings};
+
+/// What the sources have said so far, indexed by service.
+#[derive(Debug, Default)]
+pub struct Cluster {
+    node_name: String,
+    settings: Settings,
+    services: HashMap<ObjectName, Service>,
+    /// By service, then by the name of the slice.
+    slices: HashMap<ObjectName, BTreeMap<String, EndpointSlice>>,
+    /// The service that each known slice belongs to.
+    owners: HashMap<ObjectName, ObjectName>,
+    node: Option<Node>,
+    unmatched: HashMap<ObjectName, BTreeSet<(String, Protocol)>>,
+    complete: Lists,
+}
+
+/// The lists that have been complete once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lists {
+    services: bool,
+    endpoint_slices: bool,
+    nodes: bool,
+}
+
+/// What an event touched.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Services to compile anew, deleted ones among them.
+    pub services: BTreeSet<ObjectName>,
+    /// Every service is to be compiled anew: the zone of this node changed.
+    pub all: bool,
+    /// The object of this node changed.
+    pub node: bool,
+    /// What the objects together get wrong, reported when it begins.
+    pub problems: Vec<Problem>,
+}
+
+impl Cluster {
+    /// `node_name`: the name of this node's object. It is lower-cased, as kube-proxy does.
+    pub fn new(node_name: &str, settings: Settings) -> Self {
+        Self { node_name: node_name.trim().to_lowercase(), settings, ..Self::default() }
+    }
+
+    pub fn node_name(&self) -> &str {
+        &self.node_name
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The object of this node.
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    /// In no particular order.
+    pub fn service_names(&self) -> impl Iterator<Item = &ObjectName> {
+        self.services.keys()
+    }
+
+    pub fn endpoint_slices(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
+        self.slices.get(service).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Whether every list has been complete once: nothing may be programmed before. A source that knows no nodes
+    /// sends an empty list of them.
+    pub fn is_complete(&self) -> bool {
+        self.complete.services && self.complete.endpoint_slices && self.complete.nodes
+    }
+
+    /// Takes in an event. Objects that are equal to the known ones touch nothing.
+    pub fn apply(&mut self, event: Event) -> Changes {
+        let mut changes = Changes::default();
+        match event {
+            Event::Services(delta) => self.apply_services(delta, &mut changes.services),
+            Event::EndpointSlices(delta) => {
+                self.apply_slices(delta, &mut changes.services);
+                changes.services.retain(|name| self.services.contains_key(name));
+            }
+            Event::Nodes(delta) => self.apply_nodes(delta, &mut changes),
+        }
+        for name in &changes.services {
+            changes.problems.extend(self.new_unmatched(name));
+        }
+        changes
+    }
+
+    fn apply_services(&mut self, delta: Delta<Service>, touched: &mut BTreeSet<ObjectName>) {
+        match delta {
+            Delta::Replace(list) => {
+                self.complete.services = true;
+                let mut old = std::mem::take(&mut self.services);
+                self.services.reserve(list.len());
+                for service in list {
+                    if old.remove(&service.name).as_ref() != Some(&service) {
+                        touched.insert(service.name.clone());
+                    }
+                    self.services.insert(service.name.clone(), service);
+                }
+                touched.extend(old.into_keys());
+            }
+            Delta::Apply(service) => {
+                if self.services.get(&service.name) != Some(&service) {
+                    touched.insert(service.name.clone());
+                    self.services.insert(service.name.clone(), service);
+                }
+            }
+            Delta::Delete(name) => {
+                if self.services.remove(&name).is_some() {
+                    touched.insert(name);
+                }
+            }
+        }
+    }
+
+    fn apply_slices(&mut self, delta: Delta<EndpointSlice>, touched: &mut BTreeSet<ObjectName>) {
+        match delta {
+            Delta::Replace(list) => {
+                self.complete.endpoint_slices = true;
+                let listed: BTreeSet<ObjectName> = list.iter().map(|slice| slice.name.clone()).collect();
+                let gone: Vec<ObjectName> =
+                    self.owners.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+                for slice in gone {
+                    touched.extend(self.remove_slice(&slice));
+                }
+                for slice in list {
+                    self.insert_slice(slice, touched);
+                }
+            }
+            Delta::Apply(slice) => self.insert_slice(slice, touched),
+            Delta::Delete(name) => touched.extend(self.remove_slice(&name)),
+        }
+    }
+
+    fn insert_slice(&mut self, slice: EndpointSlice, touched: &mut BTreeSet<ObjectName>) {
+        let known = self.slices.get(&slice.service).and_then(|slices| slices.get(&slice.name.name));
+        if known == Some(&slice) {
+            return;
+        }
+        if self.owners.get(&slice.name).is_some_and(|owner| *owner != slice.service) {
+            touched.extend(self.remove_slice(&slice.name));
+        }
+        touched.insert(slice.service.clone());
+        self.owners.insert(slice.name.clone(), slice.service.clone());
+        self.slices.entry(slice.service.clone()).or_default().insert(slice.name.name.clone(), slice);
+    }
+
+    /// Returns the service that the slice belonged to.
+    fn remove_slice(&mut self, name: &ObjectName) -> Option<ObjectName> {
+        let owner = self.owners.remove(name)?;
+        if let Some(slices) = self.slices.get_mut(&owner) {
+            slices.remove(&name.name);
+            if slices.is_empty() {
+                self.slices.remove(&owner);
+            }
+        }
+        Some(owner)
+    }
+
+    fn apply_nodes(&mut self, delta: Delta<Node>, changes: &mut Changes) {
+        let node = match delta {
+            Delta::Replace(list) => {
+                self.complete.nodes = true;
+                list.into_iter().find(|node| node.name.name == self.node_name)
+            }
+            Delta::Apply(node) if node.name.name == self.node_name => Some(node),
+            Delta::Delete(name) if name.name == self.node_name => None,
+            Delta::Apply(_) | Delta::Delete(_) => return,
+        };
+        let zone = |node: &Option<Node>| node.as_ref().and_then(|node| node.zone.clone());
+        changes.all = zone(&node) != zone(&self.node);
+        changes.node = node != self.node;
+        self.node = node;
+    }
+
+    /// Ports without a counterpart in any slice, if they had one at the last call. A service whose slices have no
+    /// endpoint yet has no port in them either, and nothing wrong with it.
+    fn new_unmatched(&mut self, name: &ObjectName) -> Vec<Problem> {
+        let mut unmatched = BTreeSet::new();
+        if let Some(service) = self.services.get(name)
+            && self.endpoint_slices(name).any(|slice| !slice.endpoints.is_empty())
+        {
+            for port in &service.ports {
+                let mut slice_ports = self.endpoint_slices(name).flat_map(|slice| &slice.ports);
+                if !slice_ports.any(|other| other.name == port.name && other.protocol == port.protocol) {
+                    unmatched.insert((port.name.clone(), port.protocol));
+                }
+            }
+        }
+        let before = if unmatched.is_empty() {
+            self.unmatched.remove(name)
+        } else {
+            self.unmatched.insert(name.clone(), unmatched.clone())
+        };
+        let before = before.unwrap_or_default();
+        let message = |(port, protocol): &(String, Protocol)| {
+            let message =
+                format!("port {port:?} ({protocol}) matches no port of its EndpointSlices: it has no endpoint");
+            Problem::new("Service", name, message)
+        };
+        unmatched.difference(&before).map(message).collect()
+    }
+}
