@@ -1,0 +1,7 @@
+//! The Sheave agent as a library: `source -> model -> desired -> reconcile -> kernel`.
+//!
+//! `model`, `desired` and `reconcile` are pure: no aya, no files, no sockets, no clock. `kernel` is the only module
+//! that imports aya. `agent` is the only one that knows every part.
+
+pub mod desired;
+pub mod model;

@@ -1,0 +1,99 @@
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use proxy_common::wire::Wire;
+
+/// An array map in our memory (`BPF_F_MMAPABLE`): writing an element is a few stores, without a system call.
+///
+/// Programs read the elements while we write them, so every access is an atomic one of 4 bytes; who needs more than one
+/// word to change at once must not let a reader find the element in between.
+pub(super) struct Mapped<T: Wire> {
+    words: NonNull<AtomicU32>,
+    bytes: usize,
+    elements: u32,
+    of: PhantomData<T>,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread, and is accessed through atomics only.
+unsafe impl<T: Wire> Send for Mapped<T> {}
+
+impl<T: Wire> Mapped<T> {
+    const WORDS: usize = {
+        assert!(size_of::<T>().is_multiple_of(4));
+        size_of::<T>() / 4
+    };
+    /// The kernel rounds the size of an array's values up to 8 bytes (`array_map_alloc`, kernel/bpf/arraymap.c).
+    const STRIDE: usize = size_of::<T>().next_multiple_of(8) / 4;
+
+    /// `map` is an array made with `BPF_F_MMAPABLE`, with values of the size of `T`; the kernel refuses to map one that
+    /// is smaller than `elements`.
+    pub fn new(map: BorrowedFd<'_>, elements: u32) -> io::Result<Self> {
+        let bytes = elements as usize * Self::STRIDE * 4;
+        // SAFETY: a new mapping at an address that the kernel chooses touches no other memory.
+        let address = unsafe {
+            libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, map.as_raw_fd(), 0)
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let words = NonNull::new(address.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
+        Ok(Self { words, bytes, elements, of: PhantomData })
+    }
+
+    pub fn len(&self) -> u32 {
+        self.elements
+    }
+
+    /// A word of an element; `None` beyond the end of the map or of the element.
+    fn word(&self, index: u32, word: usize) -> Option<&AtomicU32> {
+        if index >= self.elements || word >= Self::WORDS {
+            return None;
+        }
+        // SAFETY: the offset is inside of the mapping, which lives as long as `self`; AtomicU32 has the size and
+        // alignment of the mapped words, and any bytes are valid for it.
+        Some(unsafe { self.words.add(index as usize * Self::STRIDE + word).as_ref() })
+    }
+
+    /// Writes one word of an element; nothing happens beyond the end.
+    pub fn set_word(&self, index: u32, word: usize, value: u32) {
+        if let Some(place) = self.word(index, word) {
+            place.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes an element word by word; nothing happens beyond the end.
+    pub fn set(&self, index: u32, value: &T) {
+        for (word, bytes) in value.as_bytes().chunks_exact(4).enumerate() {
+            if let Ok(bytes) = bytes.try_into() {
+                self.set_word(index, word, u32::from_ne_bytes(bytes));
+            }
+        }
+    }
+
+    pub fn get(&self, index: u32) -> Option<T> {
+        let mut value = T::new_zeroed();
+        for (word, bytes) in value.as_mut_bytes().chunks_exact_mut(4).enumerate() {
+            bytes.copy_from_slice(&self.word(index, word)?.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        Some(value)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = T> {
+        (0..self.elements).filter_map(|index| self.get(index))
+    }
+}
+
+impl<T: Wire> Drop for Mapped<T> {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping that `new` made, and no reference into it outlives `self`.
+        unsafe { libc::munmap(self.words.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// Orders all stores to mapped elements before whatever is published next by a system call.
+pub(super) fn publish() {
+    fence(Ordering::Release);
+}

@@ -1,0 +1,78 @@
+//! Everything that talks to the kernel: maps, programs, links, netlink. The only module that imports aya.
+//!
+//! The order of a start: [`Runtime::open`] checks what it needs, adopts or makes the pinned maps and loads the
+//! programs, touching no traffic; [`Links::start`] watches the devices of the node; once the maps hold the first
+//! complete state, [`Links::attach`] puts the programs on the devices, replacing those that an earlier agent left.
+
+mod adopt;
+mod bpffs;
+mod capacity;
+mod cleanup;
+mod error;
+mod links;
+mod load;
+mod mapped;
+mod namespace;
+mod pins;
+mod preconditions;
+mod raw;
+pub mod read;
+mod rows;
+mod specs;
+mod tables;
+pub mod tick;
+
+pub use capacity::Capacities;
+pub use cleanup::{Removed, cleanup};
+pub use error::KernelError;
+pub use links::{AddressBook, Attached, Interface, InterfaceAddress, LinkOptions, Links, Role};
+pub use load::{KernelLog, Programs};
+pub use tables::MapTables;
+
+use std::path::PathBuf;
+
+/// How programs are put on devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttachMode {
+    /// TCX from Linux 6.6 on, clsact filters before.
+    #[default]
+    Auto,
+    Tcx,
+    Clsact,
+}
+
+/// What [`Runtime::open`] is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory of the pins, on a BPF filesystem; each agent of a kernel has its own.
+    pub pin_dir: PathBuf,
+    pub capacities: Capacities,
+    /// Level of the programs' own log: 0 = off (costs nothing), 1 = error ... 5 = trace.
+    pub log_level: u8,
+    /// The kernel's type information; another path only for tests.
+    pub btf: PathBuf,
+}
+
+impl Options {
+    pub const PIN_DIR: &str = "/sys/fs/bpf/sheave";
+    pub const BTF: &str = "/sys/kernel/btf/vmlinux";
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pin_dir: Self::PIN_DIR.into(),
+            capacities: Capacities::default(),
+            log_level: 0,
+            btf: Self::BTF.into(),
+        }
+    }
+}
+
+/// Maps and programs in the kernel, not yet attached to anything by this process.
+pub struct Runtime {
+    pub tables: MapTables,
+    pub programs: Programs,
+    /// Present where [`Options::log_level`] asks for it; somebody has to run it.
+    pub log: Option<KernelLog>,
+}

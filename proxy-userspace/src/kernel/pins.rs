@@ -1,0 +1,132 @@
+use std::path::{Path, PathBuf};
+
+use proxy_common::wire::LAYOUT;
+
+/// Where a program sits on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Direction {
+    Ingress,
+    Egress,
+}
+
+impl Direction {
+    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+}
+
+/// The directories below a pin directory. Of each layout version there is one, so that bytes of one layout are never
+/// read with the types of another:
+///
+/// ```text
+/// v1/maps/FRONTENDS ...          the maps
+/// v1/links/eth0-2-ingress ...    TCX links
+/// v1/clsact-COOKIE/eth0-2 ...    empty directories: the devices of this network namespace whose clsact qdisc we made
+/// ```
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    base: PathBuf,
+}
+
+impl Layout {
+    pub fn current(pin_dir: &Path) -> Self {
+        Self { base: pin_dir.join(format!("v{LAYOUT}")) }
+    }
+
+    /// Those of all versions that are there.
+    pub fn all(pin_dir: &Path) -> Vec<Self> {
+        let Ok(entries) = std::fs::read_dir(pin_dir) else { return Vec::new() };
+        let ours = |name: &str| name.strip_prefix('v').is_some_and(|digits| digits.parse::<u32>().is_ok());
+        let mut found: Vec<Self> = entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_str().is_some_and(ours))
+            .map(|entry| Self { base: entry.path() })
+            .collect();
+        found.sort_by(|a, b| a.base.cmp(&b.base));
+        found
+    }
+
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    pub fn maps(&self) -> PathBuf {
+        self.base.join("maps")
+    }
+
+    pub fn links(&self) -> PathBuf {
+        self.base.join("links")
+    }
+
+    pub fn link(&self, device: &str, index: u32, direction: Direction) -> PathBuf {
+        self.links().join(format!("{}-{}", device_entry(device, index), direction.word()))
+    }
+
+    /// Devices whose clsact qdisc we made in the network namespace with this cookie.
+    pub fn clsact(&self, namespace: u64) -> PathBuf {
+        self.base.join(format!("clsact-{namespace}"))
+    }
+
+    /// Cookie of the network namespace that an entry of the base directory was made for by [`Self::clsact`].
+    pub fn namespace_of(entry: &str) -> Option<u64> {
+        entry.strip_prefix("clsact-")?.parse().ok()
+    }
+}
+
+/// `name-index`, with the dots of the name escaped: a BPF filesystem refuses names with dots
+/// (`bpf_lookup`, kernel/bpf/inode.c).
+pub(super) fn device_entry(name: &str, index: u32) -> String {
+    format!("{}-{index}", name.replace('%', "%25").replace('.', "%2E"))
+}
+
+/// The device name, index and direction in the name of a link's pin.
+pub(super) fn parse_link(entry: &str) -> Option<(String, u32, Direction)> {
+    let (rest, word) = entry.rsplit_once('-')?;
+    let direction = Direction::ALL.into_iter().find(|direction| direction.word() == word)?;
+    let (name, index) = parse_device(rest)?;
+    Some((name, index, direction))
+}
+
+/// The inverse of [`device_entry`].
+pub(super) fn parse_device(entry: &str) -> Option<(String, u32)> {
+    let (name, index) = entry.rsplit_once('-')?;
+    Some((name.replace("%2E", ".").replace("%25", "%"), index.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_name_device_index_and_direction() {
+        let layout = Layout::current(Path::new("/sys/fs/bpf/sheave"));
+        let path = layout.link("eth0.100", 7, Direction::Egress);
+        assert_eq!(path, Path::new(&format!("/sys/fs/bpf/sheave/v{LAYOUT}/links/eth0%2E100-7-egress")));
+    }
+
+    #[test]
+    fn names_survive_the_round_trip() {
+        for name in ["eth0", "eth0.100", "cali-1-2", "a%2Eb", "%", "-"] {
+            for direction in Direction::ALL {
+                let path = Layout::current(Path::new("/x")).link(name, 42, direction);
+                let entry = path.file_name().and_then(|name| name.to_str()).unwrap();
+                assert!(!entry.contains('.'), "{entry}");
+                assert_eq!(parse_link(entry), Some((name.to_owned(), 42, direction)), "{entry}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_entries_are_not_ours() {
+        for entry in ["", "eth0", "eth0-2", "eth0-x-ingress", "eth0-2-sideways", "-ingress"] {
+            assert_eq!(parse_link(entry), None, "{entry}");
+        }
+        assert_eq!(Layout::namespace_of("clsact-17"), Some(17));
+        assert_eq!(Layout::namespace_of("maps"), None);
+    }
+}

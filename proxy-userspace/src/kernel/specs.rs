@@ -1,0 +1,161 @@
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use aya::maps::{MapData, MapError, MapType};
+use proxy_common::wire::{
+    Address, Backend, COUNTERS, Config, Device, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, ServiceName, map,
+};
+
+use super::{Capacities, KernelError};
+
+/// `BPF_F_NO_PREALLOC` of linux/bpf.h.
+const NO_PREALLOC: u32 = 1;
+/// `BPF_F_MMAPABLE` of linux/bpf.h (Linux 5.5).
+const MMAPABLE: u32 = 1 << 10;
+
+/// What is done with a pinned map that was made for another number of elements than is asked for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resize {
+    /// Only the agent writes the map: a larger one is made and gets a copy of the elements.
+    Copy,
+    /// Programs write the map while we look: its size stays.
+    Keep,
+}
+
+/// A map as the kernel object defines it and this process asks for it.
+#[derive(Clone, Debug)]
+pub(super) struct Spec {
+    pub name: &'static str,
+    pub kind: MapType,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub flags: u32,
+    pub max_entries: u32,
+    pub resize: Resize,
+}
+
+impl Spec {
+    /// Every pinned map.
+    pub fn all(capacities: &Capacities) -> Vec<Self> {
+        let c = capacities;
+        vec![
+            Self::hash::<u32, ServiceName>(map::SERVICES, c.services).with(NO_PREALLOC),
+            Self::hash::<FrontendKey, Frontend>(map::FRONTENDS, c.frontends),
+            Self::array::<u32>(map::SLOTS, c.slots).with(MMAPABLE),
+            Self::array::<u32>(map::MAGLEV, c.maglev).with(MMAPABLE),
+            Self::array::<Backend>(map::BACKENDS, c.backends).with(MMAPABLE),
+            Self::flows::<FlowKey4, Flow4>(map::FLOWS4, c.flows4),
+            Self::flows::<FlowKey6, Flow6>(map::FLOWS6, c.flows6),
+            Self::hash::<Address, u32>(map::LOCAL_ADDRESSES, c.local_addresses),
+            Self::hash::<u32, Device>(map::DEVICES, c.devices),
+            Self::array::<Config>(map::CONFIG, 1),
+            Self::per_cpu(map::COUNTERS, COUNTERS),
+            Self::per_cpu(map::REJECTS, 1),
+        ]
+    }
+
+    fn new<K, V>(name: &'static str, kind: MapType, max_entries: u32, resize: Resize) -> Self {
+        let (key_size, value_size) = (size_of::<K>() as u32, size_of::<V>() as u32);
+        Self { name, kind, key_size, value_size, flags: 0, max_entries, resize }
+    }
+
+    fn hash<K, V>(name: &'static str, max_entries: u32) -> Self {
+        Self::new::<K, V>(name, MapType::Hash, max_entries, Resize::Copy)
+    }
+
+    fn array<V>(name: &'static str, max_entries: u32) -> Self {
+        Self::new::<u32, V>(name, MapType::Array, max_entries, Resize::Copy)
+    }
+
+    fn flows<K, V>(name: &'static str, max_entries: u32) -> Self {
+        Self::new::<K, V>(name, MapType::LruHash, max_entries, Resize::Keep)
+    }
+
+    fn per_cpu(name: &'static str, max_entries: u32) -> Self {
+        Self::new::<u32, u64>(name, MapType::PerCpuArray, max_entries, Resize::Keep)
+    }
+
+    fn with(self, flags: u32) -> Self {
+        Self { flags, ..self }
+    }
+
+    /// Bytes of kernel memory when full: `htab_elem` has 48 bytes before its key, a bucket 16 (kernel/bpf/hashtab.c,
+    /// Linux 6.18), an array rounds its values up to 8.
+    pub fn footprint(&self, cpus: u64) -> u64 {
+        let (entries, key, value) = (
+            u64::from(self.max_entries),
+            u64::from(self.key_size).next_multiple_of(8),
+            u64::from(self.value_size).next_multiple_of(8),
+        );
+        match self.kind {
+            MapType::Hash | MapType::LruHash => entries * (48 + key + value) + entries.next_power_of_two() * 16,
+            MapType::PerCpuArray => entries * value * cpus,
+            _ => entries * value,
+        }
+    }
+}
+
+/// A map that was found pinned and has the shape of its [`Spec`].
+pub(super) struct Pinned {
+    pub map: MapData,
+    /// May differ from what the spec asks for.
+    pub max_entries: u32,
+}
+
+impl Spec {
+    /// The map's pin in `directory`, if there is one. aya would take a pin of any shape, and the kernel would then
+    /// copy by the map's sizes into buffers of ours.
+    pub fn find(&self, directory: &Path) -> Result<Option<Pinned>, KernelError> {
+        let path = directory.join(self.name);
+        let foreign = |found: String| KernelError::ForeignMap { path: path.clone(), expected: self.to_string(), found };
+        let map = match MapData::from_pin(&path) {
+            Ok(map) => map,
+            Err(MapError::SyscallError(cause)) if cause.io_error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(foreign(format!("something that does not open as a map ({cause})"))),
+        };
+        // Programs and links can be pinned too, and describe themselves through the same command.
+        let object = std::fs::read_link(format!("/proc/self/fd/{}", map.fd().as_fd().as_raw_fd()));
+        match object.map_err(KernelError::path("reading what is pinned at", &path))?.to_str() {
+            Some("anon_inode:bpf-map") => {}
+            object => return Err(foreign(object.unwrap_or("another object").to_owned())),
+        }
+        let info = map.info().map_err(|cause| foreign(cause.to_string()))?;
+        let kind = info.map_type().map_err(|cause| foreign(cause.to_string()))?;
+        let found = Self {
+            name: self.name,
+            kind,
+            key_size: info.key_size(),
+            value_size: info.value_size(),
+            flags: info.map_flags(),
+            max_entries: info.max_entries(),
+            resize: self.resize,
+        };
+        if found.shape() != self.shape() {
+            return Err(foreign(found.to_string()));
+        }
+        Ok(Some(Pinned { map, max_entries: info.max_entries() }))
+    }
+
+    /// As [`Self::find`], for a map that has to be there, with one value of type `V` for each key of type `K`.
+    pub fn pinned<K, V>(&self, directory: &Path) -> Result<Pinned, KernelError> {
+        let path = directory.join(self.name);
+        let types = Self::new::<K, V>(self.name, self.kind, self.max_entries, self.resize).with(self.flags);
+        if types.shape() != self.shape() {
+            let (expected, found) = (types.to_string(), self.to_string());
+            return Err(KernelError::ForeignMap { path, expected, found });
+        }
+        self.find(directory)?.ok_or_else(|| KernelError::NotRunning { dir: directory.to_owned() })
+    }
+
+    /// What two maps must have in common for one to be read as the other.
+    fn shape(&self) -> (u32, u32, u32, u32) {
+        (self.kind as u32, self.key_size, self.value_size, self.flags)
+    }
+}
+
+impl std::fmt::Display for Spec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { kind, key_size, value_size, flags, .. } = self;
+        write!(f, "{kind:?} with keys of {key_size} and values of {value_size} bytes, flags {flags:#x}")
+    }
+}
