@@ -4,4 +4,6 @@
 //! that imports aya. `agent` is the only one that knows every part.
 
 pub mod desired;
+pub mod kernel;
 pub mod model;
+pub mod reconcile;
