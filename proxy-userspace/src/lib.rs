@@ -3,5 +3,7 @@
 //! `model`, `desired` and `reconcile` are pure: no aya, no files, no sockets, no clock. `kernel` is the only module
 //! that imports aya. `agent` is the only one that knows every part.
 
+pub mod config;
 pub mod desired;
 pub mod model;
+pub mod source;
