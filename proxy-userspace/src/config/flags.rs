@@ -38,8 +38,8 @@ pub struct AgentArgs {
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/sheave")]
     pub pin_dir: PathBuf,
 
-    /// The most service ports that are carried
-    #[arg(long, value_name = "N", default_value_t = 32_768, value_parser = clap::value_parser!(u32).range(1..))]
+    /// The most Services that are carried; the sizes of the maps follow it
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_services: u32,
 
     /// How programs are attached: tcx needs Linux 6.6
@@ -54,6 +54,10 @@ pub struct AgentArgs {
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     pub uplinks: Vec<String>,
 
+    /// Names of the tunnels that lead to other nodes, * for any characters [default: recognised by what they are]
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+    pub overlays: Vec<String>,
+
     /// Names of devices to leave alone, * for any characters
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     pub exclude_links: Vec<String>,
@@ -61,6 +65,14 @@ pub struct AgentArgs {
     /// What the kernel programs log, packet by packet; anything but off costs speed
     #[arg(long, value_enum, default_value_t)]
     pub ebpf_log_level: EbpfLogLevel,
+
+    /// The kernel's type information (BTF)
+    #[arg(long, value_name = "FILE", default_value = "/sys/kernel/btf/vmlinux")]
+    pub btf: PathBuf,
+
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
 
     /// Log more; twice: much more
     #[arg(short, long, action = clap::ArgAction::Count)]
@@ -75,6 +87,14 @@ pub enum AttachMode {
     Auto,
     Tcx,
     Clsact,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
 }
 
 /// Log level of the kernel programs.

@@ -14,14 +14,14 @@ mod unhonoured;
 
 use std::{
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use ipnet::IpNet;
 
 pub use error::ConfigError;
 pub use file_watch::FileWatch;
-pub use flags::{AgentArgs, AttachMode, EbpfLogLevel};
+pub use flags::{AgentArgs, AttachMode, EbpfLogLevel, LogFormat};
 use kube_proxy::KubeProxyFile;
 
 use crate::{
@@ -53,8 +53,10 @@ pub struct AgentConfig {
 pub struct KernelConfig {
     /// Directory of the pins, on a BPF filesystem.
     pub pin_dir: PathBuf,
-    /// The most service ports that are carried.
+    /// The most Services that are carried.
     pub max_services: u32,
+    /// The kernel's type information.
+    pub btf: PathBuf,
     pub attach_mode: AttachMode,
     pub log_level: EbpfLogLevel,
     pub links: LinkPatterns,
@@ -67,6 +69,8 @@ pub struct LinkPatterns {
     pub pods: Vec<String>,
     /// Devices that traffic of other machines arrives on. Empty: they are recognised by what they are.
     pub uplinks: Vec<String>,
+    /// Tunnels that lead to other nodes. Empty: they are recognised by what they are.
+    pub overlays: Vec<String>,
     /// Devices that are left alone whatever they look like.
     pub exclude: Vec<String>,
 }
@@ -135,9 +139,15 @@ impl AgentConfig {
             kernel: KernelConfig {
                 pin_dir: args.pin_dir,
                 max_services: args.max_services,
+                btf: args.btf,
                 attach_mode: args.attach_mode,
                 log_level: args.ebpf_log_level,
-                links: LinkPatterns { pods: args.pod_links, uplinks: args.uplinks, exclude: args.exclude_links },
+                links: LinkPatterns {
+                    pods: args.pod_links,
+                    uplinks: args.uplinks,
+                    overlays: args.overlays,
+                    exclude: args.exclude_links,
+                },
             },
             verbosity: args.verbose,
             file: args.config,
@@ -145,13 +155,6 @@ impl AgentConfig {
         Ok(Loaded { config, warnings })
     }
 
-    /// Path of the manifests, if they are the source.
-    pub fn manifests(&self) -> Option<&Path> {
-        match &self.source {
-            SourceConfig::Manifests(directory) => Some(directory),
-            SourceConfig::Kubernetes(_) => None,
-        }
-    }
 }
 
 /// One prefix, or one of each family.

@@ -11,6 +11,8 @@ pub struct NodeSettings {
     pub node_port_addresses: NodePortAddresses,
     /// Clients in these prefixes are pods. The first one of each family counts, as in kube-proxy.
     pub cluster_cidrs: Vec<IpNet>,
+    /// Stands for the addresses of the Node object in its family.
+    pub bind_address: Option<IpAddr>,
     /// Source ports for masqueraded flows.
     pub masquerade_ports: RangeInclusive<u16>,
     /// In ticks, see [`Config`].
@@ -30,9 +32,21 @@ pub struct NodeState {
     pub devices: Vec<(u32, Device)>,
 }
 
+/// The addresses by which the cluster knows this node, the primary ones of each family first.
+pub fn node_addresses(cluster: &Cluster, settings: &NodeSettings) -> Vec<IpAddr> {
+    let reported = cluster.node().map_or(&[][..], |node| &node.addresses).iter().copied();
+    match settings.bind_address {
+        Some(bind) => {
+            let rest = reported.filter(|ip| Family::of(ip) != Family::of(&bind));
+            std::iter::once(bind).chain(rest).collect()
+        }
+        None => reported.collect(),
+    }
+}
+
 /// Compiles the state of the node from its devices and its object.
 pub fn node_state(interfaces: &[Interface], cluster: &Cluster, settings: &NodeSettings) -> NodeState {
-    let reported = cluster.node().map_or(&[][..], |node| &node.addresses);
+    let reported = &node_addresses(cluster, settings);
     let addresses = || interfaces.iter().flat_map(|interface| &interface.addresses);
     // A reported address that no device has, as behind the address translation of a cloud, is not one to send from.
     let node = |family: Family| {

@@ -11,6 +11,7 @@ mod cleanup;
 mod error;
 mod links;
 mod load;
+mod local_ports;
 mod lock;
 mod mapped;
 mod per_cpu;
@@ -28,6 +29,7 @@ pub use cleanup::{Removed, cleanup};
 pub use error::KernelError;
 pub use links::{Attached, Attachments, Failed, LinkOptions, Links, Role};
 pub use load::{KernelLog, Programs};
+pub use local_ports::masquerade_ports;
 pub use tables::MapTables;
 
 use std::path::PathBuf;
