@@ -9,7 +9,7 @@ use super::KernelError;
 /// Where the system mounts its BPF filesystem.
 const SYSTEM: &str = "/sys/fs/bpf";
 
-/// The source of a mount that we made, as /proc/self/mountinfo shows it.
+/// The source of a mount that we made, as mountinfo shows it.
 const SOURCE: &str = "sheave";
 
 /// Sees to it that `directory` is, or can be made, on a BPF filesystem: mounts one on /sys/fs/bpf if it lies below,
@@ -44,7 +44,7 @@ fn is_bpffs(directory: &Path) -> bool {
 
 /// Unmounts the filesystem on `directory` if [`ensure`] mounted it there and nothing is left in it.
 pub(super) fn release(directory: &Path) -> Result<bool, KernelError> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
     let Ok(directory) = directory.canonicalize() else { return Ok(false) };
     if directory == Path::new(SYSTEM) || !mounts.lines().any(|line| ours(line).as_deref() == Some(&directory)) {
         return Ok(false);

@@ -31,7 +31,7 @@ const PROGRAMS: [(Hook, Link, &str); 12] = [
     (Hook::OverlayEgress, Link::Ip, "overlay_out_l3"),
 ];
 
-/// The programs, verified and in the kernel.
+/// The programs, in the kernel as far as they are needed.
 pub struct Programs {
     ebpf: Ebpf,
     pins: Arc<PinDir>,
@@ -42,20 +42,29 @@ impl Programs {
         &self.pins
     }
 
-    /// The program for a hook on a kind of link, and its name.
-    pub(super) fn get(&self, hook: Hook, link: Link) -> Result<(BorrowedFd<'_>, &'static str), KernelError> {
+    /// The program for a hook on a kind of link, and its name. Those for devices without an Ethernet header are only
+    /// loaded when there is such a device: most nodes have none, and the verifier takes its time.
+    pub(super) fn get(&mut self, hook: Hook, link: Link) -> Result<(BorrowedFd<'_>, &'static str), KernelError> {
         let name = PROGRAMS
             .iter()
             .find(|(of, on, _)| (*of, *on) == (hook, link))
             .map(|(_, _, name)| *name)
             .ok_or(KernelError::NoProgram { name: hook.word() })?;
-        let program: &SchedClassifier = self
-            .ebpf
-            .program(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or(KernelError::NoProgram { name })?;
+        let program = load_program(&mut self.ebpf, name)?;
         let fd = program.fd().map_err(|cause| KernelError::Program { name, cause: cause.to_string() })?;
         Ok((fd.as_fd(), name))
+    }
+}
+
+/// Does nothing more to a program that is loaded.
+fn load_program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a SchedClassifier, KernelError> {
+    let program: &mut SchedClassifier = ebpf
+        .program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(KernelError::NoProgram { name })?;
+    match program.load() {
+        Err(ProgramError::AlreadyLoaded) | Ok(()) => Ok(program),
+        Err(cause) => Err(KernelError::Program { name, cause: explain(&cause) }),
     }
 }
 
@@ -79,7 +88,7 @@ impl KernelLog {
     }
 }
 
-/// Makes the maps that are not pinned yet, pins them, and loads all programs.
+/// Makes the maps that are not pinned yet, pins them, and loads the programs.
 pub(super) fn load(
     options: &Options,
     specs: &[Spec],
@@ -97,12 +106,10 @@ pub(super) fn load(
         loader.map_max_entries(spec.name, spec.max_entries).map_pin_path(spec.name, directory.join(spec.name));
     }
     let mut ebpf = loader.load(OBJECT).map_err(failed)?;
-    for (_, _, name) in PROGRAMS {
-        let program: &mut SchedClassifier = ebpf
-            .program_mut(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or(KernelError::NoProgram { name })?;
-        program.load().map_err(|cause| KernelError::Program { name, cause: explain(&cause) })?;
+    for (_, link, name) in PROGRAMS {
+        if link == Link::Ethernet {
+            load_program(&mut ebpf, name)?;
+        }
     }
     let log = (options.log_level > 0).then(|| kernel_log(&mut ebpf)).transpose()?;
     Ok((Programs { ebpf, pins: Arc::clone(pins) }, log))

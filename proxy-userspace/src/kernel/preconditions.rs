@@ -31,7 +31,7 @@ const BPF: u32 = 39;
 
 /// What reading and writing maps and putting programs on devices needs.
 pub(super) fn privileges() -> Result<(), KernelError> {
-    let path = Path::new("/proc/self/status");
+    let path = Path::new("/proc/thread-self/status");
     let status = std::fs::read_to_string(path).map_err(KernelError::path("reading", path))?;
     let missing = missing_capabilities(&status);
     if missing.is_empty() { Ok(()) } else { Err(KernelError::Privileges { missing: missing.join(", ") }) }

@@ -44,7 +44,7 @@ impl Attacher {
 
     /// Makes the devices carry the programs of their roles, and all others none. A device that vanishes meanwhile is
     /// no failure.
-    pub async fn apply(&mut self, programs: &Programs, wanted: &[(&Device, Role, &'static str)]) -> Attachments {
+    pub async fn apply(&mut self, programs: &mut Programs, wanted: &[(&Device, Role, &'static str)]) -> Attachments {
         let mut failed = Vec::new();
         self.done.retain(|index, _| wanted.iter().any(|(device, ..)| device.index == *index));
         for (device, role, reason) in wanted {
@@ -78,7 +78,7 @@ impl Attacher {
         self.done.get(&attached.index) == Some(attached) && Direction::ALL.into_iter().all(holds)
     }
 
-    async fn attach(&mut self, programs: &Programs, device: &Device, role: Role, link: Link) -> io::Result<()> {
+    async fn attach(&mut self, programs: &mut Programs, device: &Device, role: Role, link: Link) -> io::Result<()> {
         for direction in Direction::ALL {
             let (program, name) = programs.get(hook(role, direction), link).map_err(io::Error::other)?;
             if self.use_tcx {

@@ -166,7 +166,7 @@ impl Watcher {
                 .iter()
                 .filter_map(|(device, decision)| Some((*device, decision.role?, decision.reason)))
                 .collect();
-            let result = attacher.apply(&self.programs, &wanted).await;
+            let result = attacher.apply(&mut self.programs, &wanted).await;
             self.attachments.send_if_modified(|now| {
                 let changed = *now != result;
                 if changed {
