@@ -309,7 +309,12 @@ impl Reconciler {
         let old_ids = std::mem::replace(&mut entry.ids, ids);
         for placement in placements {
             let port = batch.add(placement, &mut self.space);
-            let old = self.ports.remove(&port.id).map(|old| old.frontends).unwrap_or_default();
+            let old = self.ports.remove(&port.id);
+            if old.as_ref().is_some_and(|old| old.created != port.created) {
+                // A service that was made anew may lose what it had won.
+                batch.touched.extend(port.frontends.iter().map(|(key, _)| *key));
+            }
+            let old = old.map(|old| old.frontends).unwrap_or_default();
             self.claims.replace(port.id, &old, &port.frontends, &mut batch.touched);
             self.ports.insert(port.id, port);
         }
