@@ -1,14 +1,14 @@
 //! How long the way from objects to maps takes, for any [`Tables`] and any clock.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use super::{Limits, Reconciler, Report, TableError, Tables};
-use crate::{
-    desired::compile,
-    model::{
-        Algorithm, Changes, Cluster, Delta, Endpoint, EndpointSlice, Event, Family, ObjectName, Policy, Port, Protocol, Service,
-        Settings, SlicePort,
-    },
+use crate::model::{
+    Algorithm, Cluster, Delta, Endpoint, EndpointSlice, Event, Family, ObjectName, Policy, Port, Protocol, Service,
+    Settings, SlicePort,
 };
 
 /// A cluster to make up.
@@ -69,32 +69,16 @@ pub fn measure(
         let mut slice = slice(workload.services, workload.changing_endpoints);
         if change % 2 == 0 {
             let gone = change % workload.changing_endpoints.max(1);
-            slice.endpoints.remove(gone as usize);
+            slice.endpoints.retain(|endpoint| endpoint.address != address(workload.services, workload.changing_endpoints, gone));
         }
         let event = Event::EndpointSlices(Delta::Apply(slice));
         let start = clock();
         let changes = cluster.apply(event);
-        let report = sync_changes(&cluster, &changes, &mut reconciler, tables, start);
+        let report = reconciler.follow(tables, &cluster, &changes, start);
         measured.changes.push(clock() - start);
         measured.change_writes = succeeded(report)?;
     }
     Ok(measured)
-}
-
-/// Brings what `changes` touched into the maps.
-pub fn sync_changes(
-    cluster: &Cluster,
-    changes: &Changes,
-    reconciler: &mut Reconciler,
-    tables: &mut impl Tables,
-    now: Duration,
-) -> Report {
-    let compiled = |name: &ObjectName| (name.clone(), compile(cluster, name));
-    if changes.all {
-        reconciler.sync(tables, cluster.service_names().map(compiled), now)
-    } else {
-        reconciler.apply(tables, changes.services.iter().map(compiled), now)
-    }
 }
 
 fn full_sync(
@@ -107,8 +91,7 @@ fn full_sync(
     for event in events {
         cluster.apply(event);
     }
-    let changes = Changes { all: true, ..Changes::default() };
-    sync_changes(cluster, &changes, reconciler, tables, now)
+    reconciler.sync_all(tables, cluster, now)
 }
 
 fn succeeded(report: Report) -> Result<u64, TableError> {
@@ -145,8 +128,6 @@ fn service(at: u32) -> Service {
 
 fn slice(at: u32, endpoints: u32) -> EndpointSlice {
     let service = name(at);
-    // A /8 has room for the endpoints of all services, each of which gets its own part.
-    let first = 0x0b00_0000 + at.wrapping_mul(endpoints.max(1).next_power_of_two()) % 0x00ff_0000;
     EndpointSlice {
         name: ObjectName::new(service.namespace.clone(), format!("{}-abcde", service.name)),
         service,
@@ -154,7 +135,7 @@ fn slice(at: u32, endpoints: u32) -> EndpointSlice {
         ports: vec![SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }],
         endpoints: (0..endpoints)
             .map(|endpoint| Endpoint {
-                address: Ipv4Addr::from(first + endpoint).into(),
+                address: address(at, endpoints, endpoint),
                 node: Some(format!("node-{}", endpoint % 64).into()),
                 ready: true,
                 serving: true,
@@ -164,4 +145,10 @@ fn slice(at: u32, endpoints: u32) -> EndpointSlice {
             })
             .collect(),
     }
+}
+
+/// Each service has its own part of 11.0.0.0/8, as long as they fit in there.
+fn address(service: u32, endpoints: u32, endpoint: u32) -> IpAddr {
+    let first = service.wrapping_mul(endpoints.max(1).next_power_of_two()) % 0x00ff_0000;
+    Ipv4Addr::from(0x0b00_0000 + first + endpoint).into()
 }

@@ -128,6 +128,13 @@ impl Reconciler {
         self.run(tables, Vec::new(), Batch::default(), now)
     }
 
+    /// Reads the maps anew and repairs whatever somebody else has changed in them. Meant for once in an hour: it takes as
+    /// long as a start.
+    pub fn repair(&mut self, tables: &mut impl Tables, now: Duration) -> Report {
+        self.failed = Some(now);
+        self.run(tables, Vec::new(), Batch::default(), now)
+    }
+
     /// When there is work to try again; `None`: the maps hold all that is wanted.
     pub fn retry_at(&self) -> Option<Duration> {
         self.failed.or_else(|| self.space.release_at().filter(|_| !self.refused.is_empty()))

@@ -66,6 +66,19 @@ fn an_agent_that_died_between_two_writes_leaves_no_trace() {
 }
 
 #[test]
+fn what_somebody_else_changed_is_repaired() {
+    let mut bench = populated();
+    bench.tables.maps.frontends.remove(&key("10.96.0.1:80"));
+    let frontend = bench.tables.maps.frontends[&key("10.96.0.2:80")];
+    bench.tables.maps.frontends.insert(key("10.96.0.66:80"), frontend);
+    let now = bench.tables.now;
+    let report = bench.reconciler.repair(&mut bench.tables, now);
+    assert!(report.error.is_none());
+    assert_eq!(report.writes.total(), 2);
+    bench.check();
+}
+
+#[test]
 fn garbage_is_repaired() {
     let unknown = Frontend {
         service: 77,

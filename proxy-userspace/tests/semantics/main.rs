@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use host::{Answer, Host};
 use proxy_common::reason::{Hook, Reason};
 use proxy_userspace::{
-    desired::{NodeSettings, compile, node_state},
+    desired::{NodeSettings, node_state},
     model::{
         Changes, Cluster, Delta, EndpointSlice, Event, Interface, Node, NodePortAddresses, ObjectName, Problem, Protocol,
         Service, Settings,
@@ -102,15 +102,9 @@ impl World {
     }
 
     fn event(&mut self, event: Event) -> Vec<Problem> {
-        let Changes { services, all, node, mut problems } = self.cluster.apply(event);
-        let compiled = |name: &ObjectName| (name.clone(), compile(&self.cluster, name));
-        let report = if all {
-            let all: Vec<_> = self.cluster.service_names().map(compiled).collect();
-            self.reconciler.sync(&mut self.maps, all, self.now)
-        } else {
-            let changed: Vec<_> = services.iter().map(compiled).collect();
-            self.reconciler.apply(&mut self.maps, changed, self.now)
-        };
+        let changes = self.cluster.apply(event);
+        let report = self.reconciler.follow(&mut self.maps, &self.cluster, &changes, self.now);
+        let Changes { node, mut problems, .. } = changes;
         assert!(report.error.is_none());
         problems.extend(report.problems);
         if node {
