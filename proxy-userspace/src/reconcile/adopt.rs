@@ -34,7 +34,8 @@ pub(super) fn adopt(snapshot: &Snapshot, capacity: Capacity) -> Adopted {
         snapshot.frontends.iter().map(|(_, value)| value.service).filter(|id| !ports.contains_key(id)).collect();
     let mut unusable: HashSet<u32> = leftovers.nameless.iter().copied().chain(orphaned).collect();
     unusable.retain(|id| (1..=capacity.services).contains(id));
-    let services = Ids::new(capacity.services.saturating_add(1), |id| ports.contains_key(&id) || unusable.contains(&id));
+    let services =
+        Ids::new(capacity.services.saturating_add(1), |id| ports.contains_key(&id) || unusable.contains(&id));
     leftovers.freed.services.extend(unusable.into_iter().filter(|id| !ports.contains_key(id)));
 
     let rows = snapshot.backends.get(..capacity.backends as usize).unwrap_or(&snapshot.backends);

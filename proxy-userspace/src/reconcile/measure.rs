@@ -69,7 +69,9 @@ pub fn measure(
         let mut slice = slice(workload.services, workload.changing_endpoints);
         if change % 2 == 0 {
             let gone = change % workload.changing_endpoints.max(1);
-            slice.endpoints.retain(|endpoint| endpoint.address != address(workload.services, workload.changing_endpoints, gone));
+            slice
+                .endpoints
+                .retain(|endpoint| endpoint.address != address(workload.services, workload.changing_endpoints, gone));
         }
         let event = Event::EndpointSlices(Delta::Apply(slice));
         let start = clock();
@@ -105,7 +107,10 @@ fn lists(workload: &Workload) -> [Event; 2] {
     let services = (0..=workload.services).map(service).collect();
     let slices = (0..workload.services).map(|at| slice(at, workload.endpoints));
     let changing = slice(workload.services, workload.changing_endpoints);
-    [Event::Services(Delta::Replace(services)), Event::EndpointSlices(Delta::Replace(slices.chain([changing]).collect()))]
+    [
+        Event::Services(Delta::Replace(services)),
+        Event::EndpointSlices(Delta::Replace(slices.chain([changing]).collect())),
+    ]
 }
 
 fn name(at: u32) -> ObjectName {

@@ -135,7 +135,8 @@ impl Reconciler {
         self.run(tables, Vec::new(), Batch::default(), now)
     }
 
-    /// When there is work to try again; `None`: the maps hold all that is wanted.
+    /// When there is work to try again; `None`: the maps hold all that is wanted. After a failed write that is so for
+    /// every change until then: the maps are read again first.
     pub fn retry_at(&self) -> Option<Duration> {
         self.failed.or_else(|| self.space.release_at().filter(|_| !self.refused.is_empty()))
     }

@@ -1,11 +1,11 @@
 //! What does not fit is refused whole, by name, and waits.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use proxy_userspace::{
     desired::ServicePort,
     model::ObjectName,
-    reconcile::{Capacity, Limits},
+    reconcile::{Capacity, Limits, MemoryTables, Reconciler},
 };
 
 use crate::{Bench, ROOMY, checked::GRACE, maglev, port, view};
@@ -38,6 +38,22 @@ fn the_last_of_too_many_services_is_refused_and_named() {
     bench.remove(&port("a", 1, &[], ""));
     bench.check();
     assert_eq!(bench.reconciler.refused().count(), 0);
+}
+
+#[test]
+fn the_default_maximum_is_10_000_services() {
+    let capacity = Capacity { services: 32_768, frontends: 65_536, ..ROOMY };
+    let mut tables = MemoryTables::new(capacity);
+    let mut reconciler = Reconciler::adopt(&tables, Limits::default()).unwrap();
+    let services = (0..10_001_u32).map(|at| {
+        let [_, _, high, low] = at.to_be_bytes();
+        let web = port(&format!("s{at}"), i64::from(at), &[&format!("10.96.{high}.{low}:80")], "");
+        (web.name.service(), vec![web])
+    });
+    let report = reconciler.sync(&mut tables, services, Duration::ZERO);
+    assert_eq!(report.problems.len(), 1);
+    assert_eq!(report.problems[0].object, "Service default/s10000");
+    assert_eq!((tables.services.len(), tables.frontends.len()), (10_000, 10_000));
 }
 
 /// Fills one map with a service each way and expects the second to be refused until the first is gone.

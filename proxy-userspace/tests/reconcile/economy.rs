@@ -10,7 +10,10 @@ use crate::{Bench, ROOMY, maglev, port, view};
 fn an_unchanged_service_writes_nothing() {
     let mut bench = Bench::new(ROOMY);
     let web = port("web", 1, &["10.96.0.1:80"], "abc");
-    assert_eq!(bench.apply(&[web.clone()]).writes, Writes { services: 1, backends: 3, slots: 3, frontends: 1, ..Writes::default() });
+    assert_eq!(
+        bench.apply(&[web.clone()]).writes,
+        Writes { services: 1, backends: 3, slots: 3, frontends: 1, ..Writes::default() }
+    );
     bench.apply(&[port("other", 1, &["10.96.0.2:80"], "abc")]);
     assert_eq!(bench.apply(&[web]).writes.total(), 0);
     assert_eq!(bench.sync().writes.total(), 0);
@@ -83,10 +86,7 @@ fn the_older_of_two_services_has_a_frontend_that_both_claim() {
     let report = bench.apply(&[old.clone()]);
     bench.check();
     let shown: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        shown,
-        ["Service default/a:http/TCP: 192.0.2.1:80 belongs to default/b:http/TCP, which is older"]
-    );
+    assert_eq!(shown, ["Service default/a:http/TCP: 192.0.2.1:80 belongs to default/b:http/TCP, which is older"]);
     assert_eq!(bench.sync().problems, [], "a problem that lasts is not repeated");
     bench.remove(&old);
     bench.check();

@@ -91,8 +91,10 @@ fn key(text: &str) -> FrontendKey {
 
 /// A service port with one set of all its endpoints, "a" for 10.1.0.97 and so on.
 fn port(name: &str, created: i64, frontends: &[&str], endpoints: &str) -> ServicePort {
-    let backends: Vec<Endpoint> =
-        endpoints.bytes().map(|byte| Endpoint { address: IpAddr::from([10, 1, 0, byte]), port: 8080, local: false }).collect();
+    let backends: Vec<Endpoint> = endpoints
+        .bytes()
+        .map(|byte| Endpoint { address: IpAddr::from([10, 1, 0, byte]), port: 8080, local: false })
+        .collect();
     let set = (!backends.is_empty()).then_some(0);
     let flags = if backends.is_empty() { 0 } else { FrontendFlags::HAS_ENDPOINTS };
     let frontend = |text: &&str| Frontend { key: key(text), flags, inside: set, outside: set };

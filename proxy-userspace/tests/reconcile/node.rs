@@ -50,7 +50,10 @@ fn a_restart_knows_addresses_and_devices() {
     bench.set_node(&state(&[1, 2]));
     bench.restart();
     // The configuration is one row, cheaper written than compared.
-    assert_eq!(bench.set_node(&state(&[2, 4])), Writes { local_addresses: 2, devices: 2, config: 1, ..Writes::default() });
+    assert_eq!(
+        bench.set_node(&state(&[2, 4])),
+        Writes { local_addresses: 2, devices: 2, config: 1, ..Writes::default() }
+    );
     bench.check_node(&state(&[2, 4]));
 }
 

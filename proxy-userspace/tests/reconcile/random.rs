@@ -135,7 +135,8 @@ proptest! {
 
     #[test]
     fn the_maps_follow_the_services(steps in prop::collection::vec(step(), 1..25)) {
-        let mut bench = Bench::new(Capacity { services: 64, frontends: 16, slots: 2000, maglev: 80_000, backends: 1000 });
+        let capacity = Capacity { services: 64, frontends: 16, slots: 2000, maglev: 80_000, backends: 1000 };
+        let mut bench = Bench::new(capacity);
         for step in &steps {
             run(&mut bench, step);
         }

@@ -43,7 +43,10 @@ pub fn of_tables(tables: &MemoryTables) -> View {
     let range = |places: &[u32], base: u32, count: u32| places[base as usize..(base + count) as usize].to_vec();
     let set = |service: u32, set: Set| SeenSet {
         members: range(&tables.slots, set.base, set.count).into_iter().map(|id| place(service, id)).collect(),
-        lookup: range(&tables.maglev, set.maglev_base, set.maglev_size).into_iter().map(|id| place(service, id)).collect(),
+        lookup: range(&tables.maglev, set.maglev_base, set.maglev_size)
+            .into_iter()
+            .map(|id| place(service, id))
+            .collect(),
     };
     let seen = |(key, value): (&FrontendKey, &proxy_common::wire::Frontend)| {
         let seen = Seen {

@@ -26,10 +26,8 @@ fn row_14_an_external_policy_needs_an_external_frontend() {
 fn row_15_terminating_endpoints_are_the_last_resort_of_the_cluster_set() {
     let mut world = World::new();
     world.apply(service(json!({})));
-    let terminating = [
-        endpoint_that("10.1.0.1", "here", false, true, true),
-        endpoint_that("10.1.1.1", "there", false, true, true),
-    ];
+    let terminating =
+        [endpoint_that("10.1.0.1", "here", false, true, true), endpoint_that("10.1.1.1", "there", false, true, true)];
     world.apply(slice("web-1", json!([terminating[0], terminating[1], endpoint("10.1.1.2", "there")])));
     assert_eq!(world.reaches(POD, "10.96.0.1:80"), ["10.1.1.2:8080"]);
     world.apply(slice("web-1", json!(terminating)));
@@ -40,9 +38,10 @@ fn row_15_terminating_endpoints_are_the_last_resort_of_the_cluster_set() {
 fn row_16_the_local_set_decides_for_itself() {
     let mut world = World::new();
     world.apply(local_policies());
-    world.apply(slice("web-1", json!([
-        endpoint_that("10.1.0.1", "here", false, true, true), endpoint("10.1.1.2", "there"),
-    ])));
+    world.apply(slice(
+        "web-1",
+        json!([endpoint_that("10.1.0.1", "here", false, true, true), endpoint("10.1.1.2", "there"),]),
+    ));
     assert_eq!(world.reaches(POD, "10.96.0.1:80"), ["10.1.0.1:8080"]);
     assert_eq!(world.reaches(OUTSIDE, "203.0.113.1:80"), ["10.1.0.1:8080"]);
     assert_eq!(world.reaches(POD, "203.0.113.1:80"), ["10.1.1.2:8080"]);
@@ -145,11 +144,14 @@ fn row_18_nobody_anywhere_is_refused_nobody_here_is_dropped() {
 fn row_19_who_does_not_serve_or_is_only_unready_gets_nothing() {
     let mut world = World::new();
     world.apply(service(json!({})));
-    world.apply(slice("web-1", json!([
-        endpoint_that("10.1.0.1", "here", false, false, true),
-        endpoint_that("10.1.0.2", "here", false, true, false),
-        endpoint_that("10.1.0.3", "here", false, false, false),
-    ])));
+    world.apply(slice(
+        "web-1",
+        json!([
+            endpoint_that("10.1.0.1", "here", false, false, true),
+            endpoint_that("10.1.0.2", "here", false, true, false),
+            endpoint_that("10.1.0.3", "here", false, false, false),
+        ]),
+    ));
     assert_eq!(world.answer(POD, "10.96.0.1:80"), Answer::Refused);
 }
 
@@ -200,7 +202,9 @@ fn row_57_a_backend_that_returns_does_not_get_its_old_flows() {
     world.apply(service(json!({})));
     let rows = |world: &World| {
         let rows = world.maps.backends.iter().enumerate();
-        rows.filter(|(_, row)| row.flags & BackendFlags::SERVING != 0).map(|(id, row)| (id, row.generation)).collect::<Vec<_>>()
+        rows.filter(|(_, row)| row.flags & BackendFlags::SERVING != 0)
+            .map(|(id, row)| (id, row.generation))
+            .collect::<Vec<_>>()
     };
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..5 {

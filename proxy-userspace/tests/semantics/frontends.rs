@@ -75,7 +75,8 @@ fn row_25_addresses_are_matched_before_node_ports() {
     other["metadata"]["labels"]["kubernetes.io/service-name"] = json!("other");
     world.apply(other);
     let ports = json!([{"name": "http", "port": 30080}]);
-    world.apply(service_named("other", json!({"clusterIP": "10.96.0.2", "externalIPs": ["192.0.2.1"], "ports": ports})));
+    world
+        .apply(service_named("other", json!({"clusterIP": "10.96.0.2", "externalIPs": ["192.0.2.1"], "ports": ports})));
     assert_eq!(world.reaches(OUTSIDE, "192.0.2.1:30080"), ["10.1.0.9:8080"]);
 }
 

@@ -21,9 +21,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 pub enum Answer {
     /// The packet goes where it was sent.
     NotOurs,
-    Backend { address: SocketAddr, masqueraded: bool },
+    Backend {
+        address: SocketAddr,
+        masqueraded: bool,
+    },
     /// The client is the backend: the packet goes back out of its link.
-    TurnedAround { address: SocketAddr },
+    TurnedAround {
+        address: SocketAddr,
+    },
     Refused,
     Dropped(Reason),
 }

@@ -123,11 +123,14 @@ fn row_7_addresses_are_read_leniently_and_bad_ones_are_skipped() {
 fn row_8_the_first_address_counts_and_absent_conditions_mean_ready() {
     let mut world = World::new();
     world.apply(service(json!({"internalTrafficPolicy": "Local"})));
-    world.apply(slice("web-1", json!([
-        {"addresses": ["10.1.0.1", "10.1.0.2"], "nodeName": "here"},
-        {"addresses": ["10.1.0.3"], "nodeName": "Here", "conditions": {}},
-        {"addresses": ["10.1.0.4"]},
-    ])));
+    world.apply(slice(
+        "web-1",
+        json!([
+            {"addresses": ["10.1.0.1", "10.1.0.2"], "nodeName": "here"},
+            {"addresses": ["10.1.0.3"], "nodeName": "Here", "conditions": {}},
+            {"addresses": ["10.1.0.4"]},
+        ]),
+    ));
     assert_eq!(world.reaches(POD, "10.96.0.1:80"), ["10.1.0.1:8080"]);
 }
 

@@ -18,8 +18,8 @@ use proxy_common::reason::{Hook, Reason};
 use proxy_userspace::{
     desired::{NodeSettings, node_state},
     model::{
-        Changes, Cluster, Delta, EndpointSlice, Event, Interface, Node, NodePortAddresses, ObjectName, Problem, Protocol,
-        Service, Settings,
+        Changes, Cluster, Delta, EndpointSlice, Event, Interface, Node, NodePortAddresses, ObjectName, Problem,
+        Protocol, Service, Settings,
     },
     reconcile::{Capacity, Limits, MemoryTables, Reconciler},
 };
@@ -53,7 +53,8 @@ impl World {
             udp_timeout: 100,
             rejects_per_tick: 100,
         };
-        let mut maps = MemoryTables::new(Capacity { services: 64, frontends: 64, slots: 512, maglev: 8192, backends: 256 });
+        let mut maps =
+            MemoryTables::new(Capacity { services: 64, frontends: 64, slots: 512, maglev: 8192, backends: 256 });
         let mut reconciler = Reconciler::adopt(&maps, Limits::default()).unwrap();
         reconciler.sync(&mut maps, [], Duration::ZERO);
         let cluster = Cluster::new("here", settings);

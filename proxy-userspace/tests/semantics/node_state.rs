@@ -59,7 +59,11 @@ fn row_69_the_first_cluster_cidr_of_a_family_counts() {
     let config = state(&["192.0.2.1"], &["primary"], &interfaces()).config;
     let inside = |text: &str| config.cluster.iter().any(|cidr| cidr.contains(&address(text)));
     for (text, expected) in [
-        ("10.1.0.1", true), ("10.1.255.255", true), ("10.2.0.1", false), ("192.0.2.1", false), ("fd01::1", true),
+        ("10.1.0.1", true),
+        ("10.1.255.255", true),
+        ("10.2.0.1", false),
+        ("192.0.2.1", false),
+        ("fd01::1", true),
         ("fd01:0:0:1::1", false),
     ] {
         assert_eq!(inside(text), expected, "{text}");

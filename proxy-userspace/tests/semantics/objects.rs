@@ -34,12 +34,21 @@ fn a_service_that_is_broken_as_a_whole_is_left_out() {
 fn a_bad_part_of_a_service_is_left_out() {
     let long = "x".repeat(64);
     let bad_ports = [
-        (json!({"name": "x", "port": 80, "protocol": "SCTP"}), "port 80 (x): protocol SCTP is not supported; the port is left out".to_owned()),
+        (
+            json!({"name": "x", "port": 80, "protocol": "SCTP"}),
+            "port 80 (x): protocol SCTP is not supported; the port is left out".to_owned(),
+        ),
         (json!({"name": "x", "port": 0}), "port 0 (x): not a port number; the port is left out".to_owned()),
         (json!({"name": "x", "port": -1}), "port -1 (x): not a port number; the port is left out".to_owned()),
         (json!({"name": "x", "port": 65536}), "port 65536 (x): not a port number; the port is left out".to_owned()),
-        (json!({"name": "http", "port": 81}), "port 81 (http): a second TCP port of that name; the port is left out".to_owned()),
-        (json!({"name": long, "port": 81}), format!("port 81 ({long}): its name is longer than 63 bytes; the port is left out")),
+        (
+            json!({"name": "http", "port": 81}),
+            "port 81 (http): a second TCP port of that name; the port is left out".to_owned(),
+        ),
+        (
+            json!({"name": long, "port": 81}),
+            format!("port 81 ({long}): its name is longer than 63 bytes; the port is left out"),
+        ),
     ];
     for (port, message) in bad_ports {
         let (service, problems) = of_service(json!({"ports": [{"name": "http", "port": 80}, port]}));
@@ -47,13 +56,20 @@ fn a_bad_part_of_a_service_is_left_out() {
         assert_eq!(service.unwrap().ports.len(), 1);
     }
     for (spec, message) in [
-        (json!({"ports": [{"port": 80, "nodePort": 70000}]}), "port 80: its nodePort is not a port number; it is left out"),
+        (
+            json!({"ports": [{"port": 80, "nodePort": 70000}]}),
+            "port 80: its nodePort is not a port number; it is left out",
+        ),
         (json!({"clusterIPs": ["10.96.0.1", "x"]}), r#"clusterIP "x" is not an IP address"#),
-        (json!({"clusterIPs": ["10.96.0.1", "fd96::1"], "ipFamilies": ["IPv4"]}),
-            "clusterIP fd96::1 is IPv6, but the family listed for it is none"),
+        (
+            json!({"clusterIPs": ["10.96.0.1", "fd96::1"], "ipFamilies": ["IPv4"]}),
+            "clusterIP fd96::1 is IPv6, but the family listed for it is none",
+        ),
         (json!({"internalTrafficPolicy": "Nearby"}), r#"internalTrafficPolicy "Nearby" is unknown; Cluster is used"#),
-        (json!({"sessionAffinity": "ClientIP"}),
-            "sessionAffinity ClientIP is not supported yet; flows are balanced without affinity"),
+        (
+            json!({"sessionAffinity": "ClientIP"}),
+            "sessionAffinity ClientIP is not supported yet; flows are balanced without affinity",
+        ),
     ] {
         let (service, problems) = of_service(spec.clone());
         assert_eq!(problems, [format!("Service default/web: {message}")], "{spec}");
@@ -65,10 +81,13 @@ fn a_bad_part_of_a_service_is_left_out() {
 fn a_bad_endpoint_is_left_out() {
     let mut world = World::new();
     world.apply(service(json!({})));
-    let mut object = slice("web-1", json!([
-        endpoint("10.1.0.1", "here"), endpoint("pod.example.org", "here"), endpoint("fd01::1", "here"),
-        {"addresses": [], "nodeName": "here"},
-    ]));
+    let mut object = slice(
+        "web-1",
+        json!([
+            endpoint("10.1.0.1", "here"), endpoint("pod.example.org", "here"), endpoint("fd01::1", "here"),
+            {"addresses": [], "nodeName": "here"},
+        ]),
+    );
     object["addressType"] = json!("IPv4");
     assert_eq!(
         world.apply(object),
