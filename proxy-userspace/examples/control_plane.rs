@@ -14,6 +14,7 @@ fn main() -> anyhow::Result<()> {
     let capacity = Capacity { services: 32_768, frontends: 65_536, slots: 262_144, maglev: 524_288, backends: 131_072 };
     let start = Instant::now();
     let mut measured = measure(&mut MemoryTables::new(capacity), &workload, || start.elapsed())?;
+    anyhow::ensure!(measured.refused == 0, "the workload does not fit into the maps");
     measured.changes.sort_unstable();
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let percentile =

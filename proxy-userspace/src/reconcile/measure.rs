@@ -19,6 +19,7 @@ pub struct Workload {
     pub endpoints: u32,
     /// Of one more service, which then loses and regains an endpoint.
     pub changing_endpoints: u32,
+    /// So many times, faster than [`Limits::grace`] sets old places free: the map of slots has to hold all the sets.
     pub changes: u32,
 }
 
@@ -35,6 +36,8 @@ pub struct Measured {
     pub changes: Vec<Duration>,
     /// Of the last change.
     pub change_writes: u64,
+    /// Services that found no room: unless this is 0, the workload is too large for the maps and the rest means nothing.
+    pub refused: usize,
 }
 
 /// Runs `workload` on empty `tables`. `clock` is one that never goes back.
@@ -80,6 +83,7 @@ pub fn measure(
         measured.changes.push(clock() - start);
         measured.change_writes = succeeded(report)?;
     }
+    measured.refused = reconciler.refused().count();
     Ok(measured)
 }
 

@@ -21,16 +21,18 @@ use crate::{
 /// What the reconciler is told once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most services that are carried; the map of services counts service ports.
+    /// Most services that are carried; the map of services counts service ports. Services that are in the maps already
+    /// when the maximum is lowered stay there.
     pub services: usize,
     /// How long places in maps that nobody names any more stay as they are, for programs that read their name just
-    /// before. No program runs for longer than an RCU grace period, and those take milliseconds, rarely a second.
+    /// before. A program runs within one RCU read-side critical section: microseconds, with a preempted CPU
+    /// milliseconds. Rapid changes of large services need room for all sets of this time.
     pub grace: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { services: 10_000, grace: Duration::from_secs(2) }
+        Self { services: 10_000, grace: Duration::from_secs(1) }
     }
 }
 
