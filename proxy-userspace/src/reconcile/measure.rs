@@ -19,7 +19,7 @@ pub struct Workload {
     pub endpoints: u32,
     /// Of one more service, which then loses and regains an endpoint.
     pub changing_endpoints: u32,
-    /// So many times, faster than [`Limits::grace`] sets old places free: the map of slots has to hold all the sets.
+    /// So many times, faster than [`Limits::grace`] sets old places free: all the sets have to fit into the slots.
     pub changes: u32,
 }
 

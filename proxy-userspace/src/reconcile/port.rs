@@ -203,7 +203,7 @@ impl Placement {
     }
 }
 
-fn lookup_table(backends: &[PlacedBackend], size: u32) -> Vec<u32> {
+pub(super) fn lookup_table(backends: &[PlacedBackend], size: u32) -> Vec<u32> {
     let member = |backend: &PlacedBackend| {
         Member::new(backend.id, &Address::from(backend.endpoint.address), backend.endpoint.port)
     };

@@ -130,8 +130,8 @@ impl Reconciler {
         self.run(tables, Vec::new(), Batch::default(), now)
     }
 
-    /// Reads the maps anew and repairs whatever somebody else has changed in them. Meant for once in an hour: it takes as
-    /// long as a start.
+    /// Reads the maps anew and repairs whatever somebody else has changed in them. Meant for once in an hour: it takes
+    /// as long as a start.
     pub fn repair(&mut self, tables: &mut impl Tables, now: Duration) -> Report {
         self.failed = Some(now);
         self.run(tables, Vec::new(), Batch::default(), now)
