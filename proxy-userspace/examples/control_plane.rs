@@ -11,13 +11,14 @@ use serde_json::json;
 
 fn main() -> anyhow::Result<()> {
     let workload = Workload { services: 10_000, endpoints: 10, changing_endpoints: 100, changes: 1_000 };
-    let capacity =
-        Capacity { services: 32_768, frontends: 65_536, slots: 262_144, maglev: 524_288, backends: 131_072 };
+    let capacity = Capacity { services: 32_768, frontends: 65_536, slots: 262_144, maglev: 524_288, backends: 131_072 };
     let start = Instant::now();
     let mut measured = measure(&mut MemoryTables::new(capacity), &workload, || start.elapsed())?;
+    anyhow::ensure!(measured.refused == 0, "the workload does not fit into the maps");
     measured.changes.sort_unstable();
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
-    let percentile = |share: usize| measured.changes.get(measured.changes.len() * share / 100).map(|time| micros(*time));
+    let percentile =
+        |share: usize| measured.changes.get(measured.changes.len() * share / 100).map(|time| micros(*time));
     let report = json!({
         "services": workload.services,
         "endpoints_per_service": workload.endpoints,

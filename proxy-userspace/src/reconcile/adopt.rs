@@ -1,12 +1,15 @@
 use std::collections::{HashMap, HashSet};
 
-use proxy_common::wire::{Address, Backend, BackendFlags, Frontend, FrontendKey, ServiceName, Set};
+use proxy_common::{
+    maglev,
+    wire::{Address, Backend, BackendFlags, Frontend, FrontendKey, ServiceName, Set},
+};
 
 use super::{
     batch::Batch,
     claims::Claims,
     ids::Ids,
-    port::{PlacedBackend, PlacedSet, Port},
+    port::{PlacedBackend, PlacedSet, Port, lookup_table},
     ranges::Ranges,
     space::Space,
     tables::{Capacity, Snapshot},
@@ -34,7 +37,8 @@ pub(super) fn adopt(snapshot: &Snapshot, capacity: Capacity) -> Adopted {
         snapshot.frontends.iter().map(|(_, value)| value.service).filter(|id| !ports.contains_key(id)).collect();
     let mut unusable: HashSet<u32> = leftovers.nameless.iter().copied().chain(orphaned).collect();
     unusable.retain(|id| (1..=capacity.services).contains(id));
-    let services = Ids::new(capacity.services.saturating_add(1), |id| ports.contains_key(&id) || unusable.contains(&id));
+    let services =
+        Ids::new(capacity.services.saturating_add(1), |id| ports.contains_key(&id) || unusable.contains(&id));
     leftovers.freed.services.extend(unusable.into_iter().filter(|id| !ports.contains_key(id)));
 
     let rows = snapshot.backends.get(..capacity.backends as usize).unwrap_or(&snapshot.backends);
@@ -101,9 +105,7 @@ fn adopt_backends(
     let sets = snapshot.frontends.iter().flat_map(|(_, value)| [value.inside, value.outside]);
     let named: HashSet<u32> = sets.filter_map(|set| members(snapshot, &set)).flatten().copied().collect();
     for (id, row) in (0..).zip(rows).skip(1).filter(|(_, row)| **row != Backend::default()) {
-        let local = row.flags & BackendFlags::LOCAL != 0;
-        let endpoint = Endpoint { address: row.address.ip(), port: u16::from_be(row.port), local };
-        let backend = PlacedBackend { id, endpoint };
+        let backend = PlacedBackend { id, endpoint: endpoint(row) };
         match ports.get_mut(&row.service) {
             Some(port) if is_live(row, port) => port.backends.push(backend),
             _ if row.flags & BackendFlags::SERVING != 0 => leftovers.retire(&backend, space),
@@ -122,6 +124,11 @@ fn adopt_backends(
             same
         });
     }
+}
+
+fn endpoint(row: &Backend) -> Endpoint {
+    let local = row.flags & BackendFlags::LOCAL != 0;
+    Endpoint { address: row.address.ip(), port: u16::from_be(row.port), local }
 }
 
 /// Whether a row is just what would be written for a serving endpoint of `port`.
@@ -147,7 +154,7 @@ fn adopt_frontend(
         }
         let Some(members) = members(snapshot, &place) else { continue };
         let is_own = |&id: &u32| rows.get(id as usize).is_some_and(|row| row.service == port.id && is_live(row, port));
-        if !members.iter().all(is_own) || !is_lookup_table(snapshot, &place, members) {
+        if !members.iter().all(is_own) || !is_lookup_table(snapshot, rows, &place, members) {
             continue;
         }
         if !space.slots.take_at(place.base, place.count) {
@@ -166,13 +173,20 @@ fn members<'a>(snapshot: &'a Snapshot, place: &Set) -> Option<&'a [u32]> {
     range(&snapshot.slots, place.base, place.count)
 }
 
-fn is_lookup_table(snapshot: &Snapshot, place: &Set, members: &[u32]) -> bool {
+/// Whether the set's lookup table is the one that would be written now. All nodes have to agree on it, so one that an
+/// earlier version filled in another way does not stay.
+fn is_lookup_table(snapshot: &Snapshot, rows: &[Backend], place: &Set, members: &[u32]) -> bool {
     if place.maglev_size == 0 {
         return true;
     }
-    let members: HashSet<u32> = members.iter().copied().collect();
+    // Filling a table of any other size need not end.
+    if place.maglev_size != maglev::table_size(members.len()) {
+        return false;
+    }
+    let member = |&id: &u32| Some(PlacedBackend { id, endpoint: endpoint(rows.get(id as usize)?) });
+    let backends: Vec<PlacedBackend> = members.iter().filter_map(member).collect();
     range(&snapshot.maglev, place.maglev_base, place.maglev_size)
-        .is_some_and(|table| table.iter().all(|id| members.contains(id)))
+        .is_some_and(|table| table == lookup_table(&backends, place.maglev_size))
 }
 
 fn range(places: &[u32], base: u32, count: u32) -> Option<&[u32]> {

@@ -96,7 +96,8 @@ impl Claims {
         }
     }
 
-    /// Lowest and highest NodePort in use.
+    /// Lowest and highest NodePort in use. Packets to other ports are spared the lookup of their address. A constant
+    /// range could not do that: the one of the API server is configurable.
     pub fn node_port_range(&self) -> Option<(u16, u16)> {
         let (&low, _) = self.node_ports.first_key_value()?;
         let (&high, _) = self.node_ports.last_key_value()?;

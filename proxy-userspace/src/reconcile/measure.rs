@@ -1,14 +1,14 @@
 //! How long the way from objects to maps takes, for any [`Tables`] and any clock.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use super::{Limits, Reconciler, Report, TableError, Tables};
-use crate::{
-    desired::compile,
-    model::{
-        Algorithm, Changes, Cluster, Delta, Endpoint, EndpointSlice, Event, Family, ObjectName, Policy, Port, Protocol, Service,
-        Settings, SlicePort,
-    },
+use crate::model::{
+    Algorithm, Cluster, Delta, Endpoint, EndpointSlice, Event, Family, ObjectName, Policy, Port, Protocol, Service,
+    Settings, SlicePort,
 };
 
 /// A cluster to make up.
@@ -19,6 +19,7 @@ pub struct Workload {
     pub endpoints: u32,
     /// Of one more service, which then loses and regains an endpoint.
     pub changing_endpoints: u32,
+    /// So many times, faster than [`Limits::grace`] sets old places free: all the sets have to fit into the slots.
     pub changes: u32,
 }
 
@@ -35,6 +36,8 @@ pub struct Measured {
     pub changes: Vec<Duration>,
     /// Of the last change.
     pub change_writes: u64,
+    /// Services that found no room: unless this is 0, the workload is too large for the maps and the rest means nothing.
+    pub refused: usize,
 }
 
 /// Runs `workload` on empty `tables`. `clock` is one that never goes back.
@@ -69,32 +72,19 @@ pub fn measure(
         let mut slice = slice(workload.services, workload.changing_endpoints);
         if change % 2 == 0 {
             let gone = change % workload.changing_endpoints.max(1);
-            slice.endpoints.remove(gone as usize);
+            slice
+                .endpoints
+                .retain(|endpoint| endpoint.address != address(workload.services, workload.changing_endpoints, gone));
         }
         let event = Event::EndpointSlices(Delta::Apply(slice));
         let start = clock();
         let changes = cluster.apply(event);
-        let report = sync_changes(&cluster, &changes, &mut reconciler, tables, start);
+        let report = reconciler.follow(tables, &cluster, &changes, start);
         measured.changes.push(clock() - start);
         measured.change_writes = succeeded(report)?;
     }
+    measured.refused = reconciler.refused().count();
     Ok(measured)
-}
-
-/// Brings what `changes` touched into the maps.
-pub fn sync_changes(
-    cluster: &Cluster,
-    changes: &Changes,
-    reconciler: &mut Reconciler,
-    tables: &mut impl Tables,
-    now: Duration,
-) -> Report {
-    let compiled = |name: &ObjectName| (name.clone(), compile(cluster, name));
-    if changes.all {
-        reconciler.sync(tables, cluster.service_names().map(compiled), now)
-    } else {
-        reconciler.apply(tables, changes.services.iter().map(compiled), now)
-    }
 }
 
 fn full_sync(
@@ -107,8 +97,7 @@ fn full_sync(
     for event in events {
         cluster.apply(event);
     }
-    let changes = Changes { all: true, ..Changes::default() };
-    sync_changes(cluster, &changes, reconciler, tables, now)
+    reconciler.sync_all(tables, cluster, now)
 }
 
 fn succeeded(report: Report) -> Result<u64, TableError> {
@@ -122,7 +111,10 @@ fn lists(workload: &Workload) -> [Event; 2] {
     let services = (0..=workload.services).map(service).collect();
     let slices = (0..workload.services).map(|at| slice(at, workload.endpoints));
     let changing = slice(workload.services, workload.changing_endpoints);
-    [Event::Services(Delta::Replace(services)), Event::EndpointSlices(Delta::Replace(slices.chain([changing]).collect()))]
+    [
+        Event::Services(Delta::Replace(services)),
+        Event::EndpointSlices(Delta::Replace(slices.chain([changing]).collect())),
+    ]
 }
 
 fn name(at: u32) -> ObjectName {
@@ -145,8 +137,6 @@ fn service(at: u32) -> Service {
 
 fn slice(at: u32, endpoints: u32) -> EndpointSlice {
     let service = name(at);
-    // A /8 has room for the endpoints of all services, each of which gets its own part.
-    let first = 0x0b00_0000 + at.wrapping_mul(endpoints.max(1).next_power_of_two()) % 0x00ff_0000;
     EndpointSlice {
         name: ObjectName::new(service.namespace.clone(), format!("{}-abcde", service.name)),
         service,
@@ -154,7 +144,7 @@ fn slice(at: u32, endpoints: u32) -> EndpointSlice {
         ports: vec![SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }],
         endpoints: (0..endpoints)
             .map(|endpoint| Endpoint {
-                address: Ipv4Addr::from(first + endpoint).into(),
+                address: address(at, endpoints, endpoint),
                 node: Some(format!("node-{}", endpoint % 64).into()),
                 ready: true,
                 serving: true,
@@ -164,4 +154,10 @@ fn slice(at: u32, endpoints: u32) -> EndpointSlice {
             })
             .collect(),
     }
+}
+
+/// Each service has its own part of 11.0.0.0/8, as long as they fit in there.
+fn address(service: u32, endpoints: u32, endpoint: u32) -> IpAddr {
+    let first = service.wrapping_mul(endpoints.max(1).next_power_of_two()) % 0x00ff_0000;
+    Ipv4Addr::from(0x0b00_0000 + first + endpoint).into()
 }

@@ -6,6 +6,7 @@
 mod adopt;
 mod batch;
 mod claims;
+mod follow;
 mod ids;
 pub mod measure;
 mod memory;

@@ -60,8 +60,12 @@ impl Node {
 
         let new: Vec<(u32, Device)> =
             wanted.devices.iter().filter(|(index, device)| self.devices.get(index) != Some(device)).copied().collect();
-        let old: Vec<u32> =
-            self.devices.keys().filter(|index| !wanted.devices.iter().any(|(other, _)| other == *index)).copied().collect();
+        let old: Vec<u32> = self
+            .devices
+            .keys()
+            .filter(|index| !wanted.devices.iter().any(|(other, _)| other == *index))
+            .copied()
+            .collect();
         if !new.is_empty() {
             writes.devices += new.len() as u64;
             tables.put_devices(&new)?;

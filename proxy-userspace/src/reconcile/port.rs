@@ -118,7 +118,8 @@ impl Placement {
         for set in &wanted.sets {
             self.place_set(space, set, held)?;
         }
-        let place = |at: Option<usize>| at.and_then(|at| self.port.sets.get(at)).map(|set| set.place).unwrap_or_default();
+        let place =
+            |at: Option<usize>| at.and_then(|at| self.port.sets.get(at)).map(|set| set.place).unwrap_or_default();
         for frontend in &wanted.frontends {
             let (inside, outside) = (place(frontend.inside), place(frontend.outside));
             let value = Frontend { service: self.port.id, flags: frontend.flags, inside, outside };
@@ -130,7 +131,12 @@ impl Placement {
     }
 
     /// Walks through both sorted lists at once.
-    fn place_backends(&mut self, space: &mut Space, wanted: &[Endpoint], held: &[PlacedBackend]) -> Result<(), Shortage> {
+    fn place_backends(
+        &mut self,
+        space: &mut Space,
+        wanted: &[Endpoint],
+        held: &[PlacedBackend],
+    ) -> Result<(), Shortage> {
         let mut held = held.iter().copied().peekable();
         for &endpoint in wanted {
             let place = (endpoint.address, endpoint.port);
@@ -197,7 +203,7 @@ impl Placement {
     }
 }
 
-fn lookup_table(backends: &[PlacedBackend], size: u32) -> Vec<u32> {
+pub(super) fn lookup_table(backends: &[PlacedBackend], size: u32) -> Vec<u32> {
     let member = |backend: &PlacedBackend| {
         Member::new(backend.id, &Address::from(backend.endpoint.address), backend.endpoint.port)
     };

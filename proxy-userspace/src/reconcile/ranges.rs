@@ -95,7 +95,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_place_is_taken_twice_or_lost(steps in prop::collection::vec((any::<bool>(), 1..20_u32, 0..110_u32), 0..80)) {
+        fn no_place_is_taken_twice_or_lost(
+            steps in prop::collection::vec((any::<bool>(), 1..20_u32, 0..110_u32), 0..80),
+        ) {
             let mut ranges = Ranges::new(100);
             let mut taken: Vec<(u32, u32)> = Vec::new();
             for (give, length, at) in steps {

@@ -21,16 +21,18 @@ use crate::{
 /// What the reconciler is told once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most services that are carried; the map of services counts service ports.
+    /// Most services that are carried; the map of services counts service ports. Services that are in the maps already
+    /// when the maximum is lowered stay there.
     pub services: usize,
     /// How long places in maps that nobody names any more stay as they are, for programs that read their name just
-    /// before. No program runs for longer than an RCU grace period, and those take milliseconds, rarely a second.
+    /// before. A program runs within one RCU read-side critical section: microseconds, with a preempted CPU
+    /// milliseconds. Rapid changes of large services need room for all sets of this time.
     pub grace: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { services: 10_000, grace: Duration::from_secs(2) }
+        Self { services: 10_000, grace: Duration::from_secs(1) }
     }
 }
 
@@ -128,7 +130,15 @@ impl Reconciler {
         self.run(tables, Vec::new(), Batch::default(), now)
     }
 
-    /// When there is work to try again; `None`: the maps hold all that is wanted.
+    /// Reads the maps anew and repairs whatever somebody else has changed in them. Meant for once in an hour: it takes
+    /// as long as a start.
+    pub fn repair(&mut self, tables: &mut impl Tables, now: Duration) -> Report {
+        self.failed = Some(now);
+        self.run(tables, Vec::new(), Batch::default(), now)
+    }
+
+    /// When there is work to try again; `None`: the maps hold all that is wanted. After a failed write that is so for
+    /// every change until then: the maps are read again first.
     pub fn retry_at(&self) -> Option<Duration> {
         self.failed.or_else(|| self.space.release_at().filter(|_| !self.refused.is_empty()))
     }
@@ -309,7 +319,12 @@ impl Reconciler {
         let old_ids = std::mem::replace(&mut entry.ids, ids);
         for placement in placements {
             let port = batch.add(placement, &mut self.space);
-            let old = self.ports.remove(&port.id).map(|old| old.frontends).unwrap_or_default();
+            let old = self.ports.remove(&port.id);
+            if old.as_ref().is_some_and(|old| old.created != port.created) {
+                // A service that was made anew may lose what it had won.
+                batch.touched.extend(port.frontends.iter().map(|(key, _)| *key));
+            }
+            let old = old.map(|old| old.frontends).unwrap_or_default();
             self.claims.replace(port.id, &old, &port.frontends, &mut batch.touched);
             self.ports.insert(port.id, port);
         }
