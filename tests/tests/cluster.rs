@@ -1,9 +1,11 @@
 //! The cluster itself, without an agent: what is not a service works before we touch anything. Needs root.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use proxy_tests::cluster::{Cluster, ClusterBuilder, Cni, Family, Namespace, Overlay, Place, kernel_has_vlans, residue};
@@ -149,6 +151,35 @@ fn kept_clusters_stay_until_they_are_removed() -> Result<()> {
     assert!(!namespace.exists());
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    Ok(())
+}
+
+/// The test below in a process of its own, killed in the middle; then what it left is swept.
+#[test]
+fn a_killed_process_leaves_what_the_next_one_sweeps() -> Result<()> {
+    let mut orphan = Command::new(std::env::current_exe()?)
+        .args(["--exact", "orphan", "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let output = BufReader::new(orphan.stdout.take().context("pipe")?);
+    let made = output.lines().find_map(|line| Some(line.ok()?.strip_prefix("made ")?.to_owned())).context("no cluster")?;
+    let (directory, namespace) = made.split_once(' ').context("two paths")?;
+    orphan.kill()?;
+    orphan.wait()?;
+    assert!(Path::new(directory).exists() && Path::new(namespace).exists());
+    residue::sweep()?;
+    assert!(!Path::new(directory).exists() && !Path::new(namespace).exists());
+    assert!(!std::fs::read_to_string("/proc/mounts")?.contains(directory));
+    Ok(())
+}
+
+#[test]
+#[ignore = "run by the test above, which kills it"]
+fn orphan() -> Result<()> {
+    let cluster = Cluster::builder().nodes(1).pod(1, "a").build()?;
+    let _server = cluster.pod("a").serve()?;
+    println!("made {} {}", cluster.directory().display(), cluster.pod("a").namespace().path().display());
+    std::thread::sleep(Duration::from_secs(10));
     Ok(())
 }
 
