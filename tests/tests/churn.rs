@@ -23,7 +23,8 @@ fn nothing_fails_while_endpoints_change() -> Result<()> {
     })?;
     let cluster = &stage.cluster;
     let (pod, outside) = (cluster.pod("client"), cluster.client());
-    let endpoints = |pods: &[&str]| -> Vec<Endpoint> { pods.iter().map(|pod| Endpoint::of(cluster.pod(pod))).collect() };
+    let endpoints =
+        |pods: &[&str]| -> Vec<Endpoint> { pods.iter().map(|pod| Endpoint::of(cluster.pod(pod))).collect() };
 
     let requests = HttpOptions { rate: 200, concurrency: 4, ..HttpOptions::default() };
     let streams = StreamOptions { connections: 8, block: 1000, interval_ms: 10, ..StreamOptions::default() };
@@ -68,9 +69,8 @@ fn nothing_fails_while_endpoints_change() -> Result<()> {
 fn established_connections_outlive_their_endpoint() -> Result<()> {
     let service = Service::new("web", 1);
     let builder = Cluster::builder().nodes(2).cni(Cni::Bridge).pod(1, "client").pod(1, "b").pod(2, "c");
-    let stage = Stage::start(builder, |cluster| {
-        cluster.manifests().apply(&service, &[Endpoint::of(cluster.pod("b"))])
-    })?;
+    let stage =
+        Stage::start(builder, |cluster| cluster.manifests().apply(&service, &[Endpoint::of(cluster.pod("b"))]))?;
     let cluster = &stage.cluster;
     let pod = cluster.pod("client");
     let options = StreamOptions { connections: 4, block: 1000, interval_ms: 10, ..StreamOptions::default() };

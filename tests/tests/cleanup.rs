@@ -162,5 +162,5 @@ fn cleanup_leaves_nothing_on_bridges() -> Result<()> {
 
 #[test]
 fn cleanup_leaves_nothing_of_clsact() -> Result<()> {
-    leaves_nothing(Cni::Routed, &AgentOptions::default().with(&["--attach", "clsact"]))
+    leaves_nothing(Cni::Routed, &AgentOptions::default().with(&["--attach-mode", "clsact"]))
 }

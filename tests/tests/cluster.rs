@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use proxy_tests::cluster::{Cluster, ClusterBuilder, Cni, Family, Namespace, Overlay, Place, kernel_has_vlans, residue};
+use proxy_tests::cluster::{
+    Cluster, ClusterBuilder, Cni, Family, Namespace, Overlay, Place, kernel_has_vlans, residue,
+};
 use proxy_tests::traffic::{AskOptions, StreamOptions, Transport, server};
 
 fn two_nodes(cni: Cni) -> ClusterBuilder {
@@ -162,7 +164,8 @@ fn a_killed_process_leaves_what_the_next_one_sweeps() -> Result<()> {
         .stdout(Stdio::piped())
         .spawn()?;
     let output = BufReader::new(orphan.stdout.take().context("pipe")?);
-    let made = output.lines().find_map(|line| Some(line.ok()?.strip_prefix("made ")?.to_owned())).context("no cluster")?;
+    let made =
+        output.lines().find_map(|line| Some(line.ok()?.strip_prefix("made ")?.to_owned())).context("no cluster")?;
     let (directory, namespace) = made.split_once(' ').context("two paths")?;
     orphan.kill()?;
     orphan.wait()?;

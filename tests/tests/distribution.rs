@@ -42,7 +42,10 @@ fn a_thousand_requests_are_spread_evenly() -> Result<()> {
         check(&format!("NodePort {family:?}"), &thousand(cluster.client(), to)?)?;
         let options = UdpOptions { requests: 300, rate: 0, new_sockets: true, ..UdpOptions::default() };
         let report = cluster.pod("client").udp(service.http(family), &options)?;
-        ensure!(report.lost == 0 && report.failures.is_empty() && report.servers.len() == 3, "UDP {family:?}: {report:?}");
+        ensure!(
+            report.lost == 0 && report.failures.is_empty() && report.servers.len() == 3,
+            "UDP {family:?}: {report:?}"
+        );
     }
     Ok(())
 }
@@ -74,7 +77,9 @@ fn maglev_chooses_alike_on_all_nodes() -> Result<()> {
                     fabric.route_services_to(node)?;
                     let options = AskOptions { source_port, ..AskOptions::new(protocol) };
                     let report = client.ask(service.http(family), &options)?;
-                    answers.push(report.answer.with_context(|| format!("{:?}\n{}", report.failure, stage.drops()))?.server);
+                    answers.push(
+                        report.answer.with_context(|| format!("{:?}\n{}", report.failure, stage.drops()))?.server,
+                    );
                 }
                 ensure!(answers[0] == answers[1], "{family:?} {protocol:?} port {source_port}: {answers:?}");
                 servers.insert(answers.swap_remove(0));

@@ -38,8 +38,7 @@ fn killing_and_restarting_agents_loses_nothing() -> Result<()> {
 
     let rate = UdpOptions { rate: 1000, ..UdpOptions::default() };
     let datagrams = pod.start_udp(service.http(Family::V4), &rate)?;
-    let datagrams_v6 =
-        outside.start_udp(SocketAddr::new(cluster.node(1).ip(Family::V6), NODE_PORT), &rate)?;
+    let datagrams_v6 = outside.start_udp(SocketAddr::new(cluster.node(1).ip(Family::V6), NODE_PORT), &rate)?;
     let streams = StreamOptions { connections: 4, block: 1000, interval_ms: 5, ..StreamOptions::default() };
     let held = outside.start_stream(SocketAddr::new(cluster.node(1).ip(Family::V4), NODE_PORT + 1), &streams)?;
     let requests = HttpOptions { rate: 100, ..HttpOptions::default() };
@@ -58,7 +57,11 @@ fn killing_and_restarting_agents_loses_nothing() -> Result<()> {
     for (name, load) in [("ClusterIP", datagrams), ("NodePort", datagrams_v6)] {
         let report = load.stop()?;
         println!("UDP {name}: {} sent, {} lost, {:?}", report.sent, report.lost, report.latency);
-        ensure!(report.lost == 0 && report.failures.is_empty() && report.sent > 3000, "{name}: {report:?}\n{}", stage.drops());
+        ensure!(
+            report.lost == 0 && report.failures.is_empty() && report.sent > 3000,
+            "{name}: {report:?}\n{}",
+            stage.drops()
+        );
     }
     let report = held.stop()?;
     ensure!(report.broken().count() == 0, "streams were cut: {report:?}\n{}", stage.drops());

@@ -39,7 +39,12 @@ fn bulk(stage: &Stage, from: &impl Place, to: SocketAddr) -> Result<()> {
     for size in [8, 1400] {
         let to = SocketAddr::new(to.ip(), to.port() - 1);
         let report = from.udp(to, &UdpOptions { requests: 50, size, ..UdpOptions::default() })?;
-        ensure!(report.lost == 0 && report.failures.is_empty(), "{} to {to}: {report:?}\n{}", from.name(), stage.drops());
+        ensure!(
+            report.lost == 0 && report.failures.is_empty(),
+            "{} to {to}: {report:?}\n{}",
+            from.name(),
+            stage.drops()
+        );
     }
     Ok(())
 }
@@ -63,6 +68,7 @@ in_both_styles! {
     walk_4_outside_to_a_local_backend
     walk_4_outside_to_a_routed_cluster_ip
     walk_5_outside_to_a_remote_backend
+    walk_5_through_the_stack
     walk_5_through_vxlan
     walk_6_pod_to_node_ports
     walk_7_hairpin
@@ -137,6 +143,39 @@ fn walk_5_outside_to_a_remote_backend(cni: Cni) -> Result<()> {
     remote_backend(two_nodes(cni))
 }
 
+/// Where the routing table has nothing to say to a program, as with routes that depend on netfilter's marks, the stack
+/// forwards.
+fn walk_5_through_the_stack(cni: Cni) -> Result<()> {
+    let stage = stage(two_nodes(cni), &web(), &["c"])?;
+    let client = stage.cluster.client();
+    let node = stage.cluster.node(1);
+    let [cidr, cidr_v6] = stage.cluster.node(2).pod_cidrs();
+    node.run(
+        "nft",
+        &["add table inet marks { chain prerouting { type filter hook prerouting priority -150; meta mark set 1; }; }"],
+    )?;
+    node.namespace().ip(&format!(
+        "-4 rule add pref 10 fwmark 0/1 to {cidr} unreachable\n-6 rule add pref 10 fwmark 0/1 to {cidr_v6} unreachable\n"
+    ))?;
+    let own = node.own_addresses()?;
+    let before = forwarded(node)?;
+    for family in Family::BOTH {
+        stage.expect(client, node_port(&stage, 1, family), "c", |address| own.contains(&address))?;
+        bulk(&stage, client, SocketAddr::new(node.ip(family), NODE_PORT + 1))?;
+    }
+    ensure!(forwarded(node)? > before + 100, "the stack forwarded nothing: the test is none");
+    Ok(())
+}
+
+/// Packets that the stack of a node has forwarded.
+fn forwarded(node: &impl Place) -> Result<u64> {
+    let counters =
+        node.run("nstat", &["--json", "--noupdate", "--zeros", "--ignore", "IpForwDatagrams", "Ip6OutForwDatagrams"])?;
+    let counters: serde_json::Value = serde_json::from_str(&counters)?;
+    let names = ["IpForwDatagrams", "Ip6OutForwDatagrams"];
+    Ok(names.iter().filter_map(|name| counters["kernel"][name].as_u64()).sum())
+}
+
 fn walk_5_through_vxlan(cni: Cni) -> Result<()> {
     remote_backend(two_nodes(cni).overlay(Overlay::Vxlan))
 }
@@ -144,12 +183,15 @@ fn walk_5_through_vxlan(cni: Cni) -> Result<()> {
 fn remote_backend(builder: ClusterBuilder) -> Result<()> {
     let stage = stage(builder, &web(), &["c"])?;
     let client = stage.cluster.client();
-    let node = stage.cluster.node(1).own_addresses()?;
+    let node = stage.cluster.node(1);
+    let own = node.own_addresses()?;
+    let before = forwarded(node)?;
     for family in Family::BOTH {
-        stage.expect(client, node_port(&stage, 1, family), "c", |address| node.contains(&address))?;
-        let stream = SocketAddr::new(stage.cluster.node(1).ip(family), NODE_PORT + 1);
-        bulk(&stage, client, stream)?;
+        stage.expect(client, node_port(&stage, 1, family), "c", |address| own.contains(&address))?;
+        bulk(&stage, client, SocketAddr::new(node.ip(family), NODE_PORT + 1))?;
     }
+    let slow = forwarded(node)? - before;
+    ensure!(slow < 100, "{slow} packets went through the stack of the node in the middle");
     Ok(())
 }
 

@@ -1,4 +1,3 @@
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
@@ -16,6 +15,8 @@ use super::{
 /// How agents are started.
 #[derive(Clone, Debug)]
 pub struct AgentOptions {
+    /// Whether its objects come from the cluster's directory of manifests; else the arguments say where from.
+    pub manifests: bool,
     /// More arguments for `sheave agent`.
     pub arguments: Vec<String>,
     /// Variables for its environment, for example `RUST_LOG`.
@@ -26,7 +27,7 @@ pub struct AgentOptions {
 
 impl Default for AgentOptions {
     fn default() -> Self {
-        Self { arguments: Vec::new(), environment: Vec::new(), timeout: Duration::from_secs(20) }
+        Self { manifests: true, arguments: Vec::new(), environment: Vec::new(), timeout: Duration::from_secs(20) }
     }
 }
 
@@ -39,46 +40,40 @@ impl AgentOptions {
 
 /// The agent of one node: the real program. Killed when dropped; what it pinned goes with the cluster.
 pub struct Agent {
-    node: String,
-    namespace: Namespace,
-    binary: PathBuf,
-    pin_dir: PathBuf,
-    manifests: PathBuf,
-    directory: PathBuf,
-    lifetime: Lifetime,
-    options: AgentOptions,
+    recipe: Recipe,
     process: Process,
 }
 
 impl Agent {
     /// Starts it on `node`; [`Self::wait_ready`] is to follow.
+    ///
+    /// # Errors
+    /// The program is not to be found or does not start.
     pub fn start(cluster: &Cluster, node: &Node, options: &AgentOptions) -> Result<Self> {
-        let binary = binary::sheave()?;
-        let manifests = cluster.manifests().directory().to_owned();
-        let pin_dir = node.pin_dir().to_owned();
-        let process = spawn(node.name(), node.namespace(), &binary, &pin_dir, &manifests, cluster.directory(), node.lifetime(), options)?;
-        Ok(Self {
+        let recipe = Recipe {
             node: node.name().to_owned(),
             namespace: node.namespace().clone(),
-            binary,
-            pin_dir,
-            manifests,
+            binary: binary::sheave()?,
+            pin_dir: node.pin_dir().to_owned(),
+            manifests: cluster.manifests().directory().to_owned(),
             directory: cluster.directory().to_owned(),
             lifetime: node.lifetime(),
             options: options.clone(),
-            process,
-        })
+        };
+        let process = recipe.start()?;
+        Ok(Self { recipe, process })
     }
 
     /// Name of its node.
     pub fn node(&self) -> &str {
-        &self.node
+        &self.recipe.node
     }
 
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
 
+    /// What it has said since its last start.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -92,7 +87,7 @@ impl Agent {
         let ready = |line: &str| {
             !line.contains("not ready") && line.split(|c: char| !c.is_alphanumeric()).any(|word| word == "ready")
         };
-        self.process.wait_for_line(self.options.timeout, ready)
+        self.process.wait_for_line(self.recipe.options.timeout, ready)
     }
 
     /// `SIGKILL`: no time to say anything to anybody.
@@ -101,71 +96,83 @@ impl Agent {
     }
 
     /// `SIGTERM`, and waits for the end.
+    ///
+    /// # Errors
+    /// It has not ended after ten seconds.
     pub fn terminate(&mut self) -> Result<()> {
         self.process.signal(Signal::SIGTERM)?;
         self.process.wait(Duration::from_secs(10)).map(drop)
     }
 
     /// Starts it again after [`Self::kill`] or [`Self::terminate`], on the same pins, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Self::start`] and [`Self::wait_ready`].
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(
-            &self.node,
-            &self.namespace,
-            &self.binary,
-            &self.pin_dir,
-            &self.manifests,
-            &self.directory,
-            self.lifetime,
-            &self.options,
-        )?;
+        self.process = self.recipe.start()?;
         self.wait_ready()
     }
 
     /// What `sheave get WHAT -o json` shows for it: `services`, `backends`, `flows` or `drops`.
+    ///
+    /// # Errors
+    /// The command's message.
     pub fn get(&self, what: &str) -> Result<Value> {
-        let output = self.sheave(&["get", what, "-o", "json"])?;
+        let output = self.recipe.sheave(&["get", what, "-o", "json"])?;
         serde_json::from_slice(&output.stdout).with_context(|| format!("output of sheave get {what}"))
     }
 
     /// The same as a table for people.
+    ///
+    /// # Errors
+    /// The command's message.
     pub fn get_table(&self, what: &str) -> Result<String> {
-        Ok(String::from_utf8_lossy(&self.sheave(&["get", what])?.stdout).into_owned())
+        Ok(String::from_utf8_lossy(&self.recipe.sheave(&["get", what])?.stdout).into_owned())
     }
 
     /// `sheave cleanup`.
+    ///
+    /// # Errors
+    /// The command's message.
     pub fn cleanup(&self) -> Result<Output> {
-        self.sheave(&["cleanup"])
+        self.recipe.sheave(&["cleanup"])
     }
 
+    /// Lets it run on; see [`Cluster::leave`].
+    pub fn leave(self) {
+        self.process.leave();
+    }
+}
+
+/// What it takes to start an agent, as often as it dies.
+struct Recipe {
+    node: String,
+    namespace: Namespace,
+    binary: PathBuf,
+    pin_dir: PathBuf,
+    manifests: PathBuf,
+    directory: PathBuf,
+    lifetime: Lifetime,
+    options: AgentOptions,
+}
+
+impl Recipe {
+    fn start(&self) -> Result<Process> {
+        let mut command = self.namespace.command(&self.binary);
+        command.args(["agent", "--hostname-override", &self.node, "--cluster-cidr", CLUSTER_CIDRS]);
+        command.arg("--pin-dir").arg(&self.pin_dir);
+        if self.options.manifests {
+            command.arg("--manifests").arg(&self.manifests);
+        }
+        command.args(&self.options.arguments).envs(self.options.environment.iter().cloned());
+        let log = log_file(&self.directory, &format!("{}.agent", self.node));
+        Process::start(&format!("agent of {}", self.node), command, log, self.lifetime)
+    }
+
+    /// Another command of the program, for this agent's pins.
     fn sheave(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = self.namespace.command(&self.binary);
         command.args(arguments).arg("--pin-dir").arg(&self.pin_dir);
         process::output(command)
     }
-}
-
-#[expect(clippy::too_many_arguments, reason = "the two callers have these in different owners")]
-fn spawn(
-    node: &str,
-    namespace: &Namespace,
-    binary: &std::path::Path,
-    pin_dir: &std::path::Path,
-    manifests: &std::path::Path,
-    directory: &std::path::Path,
-    lifetime: Lifetime,
-    options: &AgentOptions,
-) -> Result<Process> {
-    let mut command = namespace.command(binary);
-    let flags: [(&str, OsString); 4] = [
-        ("--manifests", manifests.into()),
-        ("--hostname-override", node.into()),
-        ("--pin-dir", pin_dir.into()),
-        ("--cluster-cidr", CLUSTER_CIDRS.into()),
-    ];
-    command.arg("agent");
-    for (flag, value) in flags {
-        command.arg(flag).arg(value);
-    }
-    command.args(&options.arguments).envs(options.environment.iter().cloned());
-    Process::start(&format!("agent of {node}"), command, log_file(directory, &format!("{node}.agent")), lifetime)
 }

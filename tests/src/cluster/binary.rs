@@ -1,3 +1,5 @@
+//! Where the programs are that run in a cluster.
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};

@@ -2,7 +2,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Addresses, Lifetime, Namespace, Node, Place, SERVICE_CIDRS, identity::Identity, plan, require_root, sysctl};
+use super::{
+    Addresses, Lifetime, Namespace, Node, Place, SERVICE_CIDRS, identity::Identity, plan, require_root, sysctl,
+};
 
 /// The network between the nodes and to the outside: a switch for the nodes, and a router.
 pub struct Fabric {

@@ -17,7 +17,7 @@
 //! those of processes that died ([`residue`]).
 
 mod agent;
-mod binary;
+pub mod binary;
 mod bpffs;
 mod builder;
 mod client;
@@ -27,8 +27,8 @@ mod iproute;
 mod manifests;
 mod namespace;
 mod node;
-mod plan;
 mod place;
+mod plan;
 mod pod;
 mod process;
 pub mod residue;
@@ -40,8 +40,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 pub use agent::{Agent, AgentOptions};
-pub use binary::sheave;
-pub use builder::{Cni, ClusterBuilder, Overlay, require_root};
+pub use builder::{ClusterBuilder, Cni, Overlay, require_root};
 pub use client::Client;
 pub use fabric::{Fabric, kernel_has_vlans};
 pub use manifests::{Endpoint, Manifests, Service, ServicePort};

@@ -71,9 +71,7 @@ impl Namespace {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         let namespace = self.clone();
-        let enter = move || {
-            setns(&namespace.0.file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)
-        };
+        let enter = move || setns(&namespace.0.file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
         // SAFETY: between fork and exec only async-signal-safe calls are allowed; the closure makes one system call
         // on a descriptor that it keeps open, and allocates nothing.
         unsafe { command.pre_exec(enter) };

@@ -4,11 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{
-    Addresses, Cni, Namespace, Overlay, Place, plan,
-    process::Lifetime,
-    sysctl,
-};
+use super::{Addresses, Cni, Namespace, Overlay, Place, plan, process::Lifetime, sysctl};
 
 /// A node: forwards, has an uplink to the fabric, and pods behind it.
 pub struct Node {
@@ -63,7 +59,8 @@ impl Node {
 
     /// Addresses of all its devices but the loopback and link-local ones.
     pub fn own_addresses(&self) -> Result<Vec<IpAddr>> {
-        let listed: serde_json::Value = serde_json::from_str(&self.run("ip", &["-j", "addr", "show", "scope", "global"])?)?;
+        let listed: serde_json::Value =
+            serde_json::from_str(&self.run("ip", &["-j", "addr", "show", "scope", "global"])?)?;
         let devices = listed.as_array().into_iter().flatten();
         let addresses = devices.filter_map(|device| device["addr_info"].as_array()).flatten();
         Ok(addresses.filter_map(|address| address["local"].as_str()?.parse().ok()).collect())

@@ -133,7 +133,8 @@ impl<T: DeserializeOwned> Load<T> {
         let status = self.process.wait(Duration::from_secs(30))?;
         let log = self.process.log();
         let report = log.lines().rev().find(|line| line.starts_with('{'));
-        let report = report.with_context(|| format!("{} ended ({status}) without a report:\n{log}", self.process.name()))?;
+        let report =
+            report.with_context(|| format!("{} ended ({status}) without a report:\n{log}", self.process.name()))?;
         serde_json::from_str(report).context("report")
     }
 

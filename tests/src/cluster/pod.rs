@@ -2,13 +2,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{
-    Addresses, Cni, Namespace, Node, Place,
-    node::Layout,
-    plan,
-    process::Lifetime,
-    sysctl,
-};
+use super::{Addresses, Cni, Namespace, Node, Place, node::Layout, plan, process::Lifetime, sysctl};
 
 /// A pod: one device, `eth0`.
 pub struct Pod {

@@ -28,7 +28,11 @@ pub fn remove_kept(name: &str) -> Result<()> {
 fn remove_where(is_residue: impl Fn(&str) -> bool) -> Result<()> {
     let names = |directory: &str| -> Vec<String> {
         let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_residue(name)).collect()
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| is_residue(name))
+            .collect()
     };
     let namespaces = names(Namespace::DIRECTORY);
     kill_inside(&namespaces);

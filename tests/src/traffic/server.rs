@@ -148,8 +148,7 @@ fn answer_datagrams(socket: &UdpSocket, name: &str) -> io::Result<()> {
     let mut control = cmsg_space!(libc::in6_pktinfo);
     loop {
         let mut parts = [IoSliceMut::new(&mut buffer)];
-        let received =
-            recvmsg::<SockaddrIn6>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty());
+        let received = recvmsg::<SockaddrIn6>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty());
         // An ICMP error about an earlier answer is reported here; it says nothing about the next request.
         let Ok(received) = received else { continue };
         let asked = received.cmsgs()?.find_map(|message| match message {
