@@ -75,11 +75,15 @@ fn a_port_name_without_a_match_is_named() -> Result<()> {
     let service = Service::new("mismatch", 2);
     let wrong = |cluster: &Cluster| {
         cluster.manifests().apply(&service, &[])?;
-        let mut slice = service.slice(Family::V4, &[Endpoint::of(cluster.pod("b"))]);
-        slice["ports"] = json!([{"name": "nobody-asks", "protocol": "TCP", "port": 8080}]);
-        cluster.manifests().objects("mismatch-ipv4.slice.json", &[slice])
+        let slices = Family::BOTH.map(|family| {
+            let mut slice = service.slice(family, &[Endpoint::of(cluster.pod("b"))]);
+            slice["ports"] = json!([{"name": "other", "protocol": "TCP", "port": 8080}]);
+            slice
+        });
+        cluster.manifests().objects("mismatch-ipv4.slice.json", &slices[..1])?;
+        cluster.manifests().objects("mismatch-ipv6.slice.json", &slices[1..])
     };
-    is_named_and_disturbs_nothing(wrong, &["mismatch", "nobody-asks"])
+    is_named_and_disturbs_nothing(wrong, &["mismatch", "http", "matches no port"])
 }
 
 #[test]

@@ -45,13 +45,13 @@ fn nothing_fails_while_endpoints_change() -> Result<()> {
     for (name, load) in [("ClusterIP v4", inside), ("ClusterIP v6", inside_v6), ("NodePort", through_node)] {
         let report = load.stop()?;
         println!("{name}: {} requests, {:?}", report.requests, report.servers);
-        ensure!(report.failures.is_empty() && report.requests > 100, "{name}: {report:?}\n{}", stage.drops());
+        ensure!(report.failures.is_empty() && report.requests > 100, "{name}: {report:?}\n{}", stage.evidence());
         // The changes were seen at all.
         ensure!(report.servers.len() == 4, "{name}: {report:?}");
     }
     for (name, load) in [("ClusterIP", held), ("NodePort", held_outside)] {
         let report = load.stop()?;
-        ensure!(report.broken().count() == 0, "streams to {name} were cut: {report:?}\n{}", stage.drops());
+        ensure!(report.broken().count() == 0, "streams to {name} were cut: {report:?}\n{}", stage.evidence());
         ensure!(report.connections.iter().all(|connection| connection.echoed > 0), "{report:?}");
     }
 
@@ -82,7 +82,7 @@ fn established_connections_outlive_their_endpoint() -> Result<()> {
     eventually(Duration::from_secs(2), || stage.expect(pod, service.http(Family::V4), "c", |_| true))?;
     std::thread::sleep(Duration::from_millis(500));
     let report = held.stop()?;
-    ensure!(report.broken().count() == 0, "{report:?}\n{}", stage.drops());
+    ensure!(report.broken().count() == 0, "{report:?}\n{}", stage.evidence());
     for connection in &report.connections {
         ensure!(connection.answer.as_ref().is_some_and(|answer| answer.server == "b"), "{report:?}");
     }

@@ -11,7 +11,9 @@ use anyhow::{Context, Result};
 use proxy_tests::cluster::{
     Cluster, ClusterBuilder, Cni, Family, Namespace, Overlay, Place, kernel_has_vlans, residue,
 };
-use proxy_tests::traffic::{AskOptions, StreamOptions, Transport, server};
+use proxy_tests::traffic::{
+    AskOptions, Exchange, Failure, HttpOptions, LatencyOptions, StreamOptions, Transport, UdpOptions, server,
+};
 
 fn two_nodes(cni: Cni) -> ClusterBuilder {
     Cluster::builder().nodes(2).cni(cni).pod(1, "a").pod(1, "b").pod(2, "c")
@@ -110,6 +112,46 @@ fn streams_arrive_byte_for_byte() -> Result<()> {
     let report = cluster.pod("a").stream(to, &options)?;
     assert_eq!(report.broken().count(), 0, "{report:?}");
     assert!(report.connections.iter().all(|connection| connection.echoed == 8 << 20), "{report:?}");
+    Ok(())
+}
+
+/// The tools themselves, where nothing is in the way.
+#[test]
+fn tools_count_what_they_send() -> Result<()> {
+    let cluster = two_nodes(Cni::Routed).build()?;
+    let _server = cluster.pod("c").serve()?;
+    let from = cluster.pod("a");
+    let to = SocketAddr::new(cluster.pod("c").ip(Family::V6), server::PORT);
+    for keep_alive in [false, true] {
+        let report = from.http(to, &HttpOptions { requests: 200, keep_alive, ..HttpOptions::default() })?;
+        assert!(report.ok == 200 && report.servers["c"] == 200 && report.failures.is_empty(), "{report:?}");
+        assert!(report.latency.p50 > 0.0 && report.latency.max < 5e6, "{report:?}");
+    }
+    let started = Instant::now();
+    let load = from.start_udp(to, &UdpOptions { rate: 1000, timeout_ms: 500, ..UdpOptions::default() })?;
+    std::thread::sleep(Duration::from_millis(1000));
+    let report = load.stop()?;
+    let most = started.elapsed().as_millis() as u64;
+    assert!(report.sent == report.answered && report.sent > 500 && report.sent < most, "{report:?}");
+    let report = from.udp(to, &UdpOptions { requests: 20, new_sockets: true, ..UdpOptions::default() })?;
+    assert_eq!((report.answered, report.lost), (20, 0), "{report:?}");
+    for exchange in [Exchange::Crr, Exchange::Connect, Exchange::Udp] {
+        let report = from.latency(to, &LatencyOptions::new(exchange, Duration::from_millis(100)))?;
+        assert!(report.failures == 0 && report.exchanges > 10, "{exchange:?}: {report:?}");
+    }
+    let stream = SocketAddr::new(to.ip(), server::PORT + 1);
+    let report = from.latency(stream, &LatencyOptions::new(Exchange::Rr, Duration::from_millis(100)))?;
+    assert!(report.failures == 0 && report.exchanges > 10, "{report:?}");
+    let ask = AskOptions { source_port: 20123, ..AskOptions::new(Transport::Tcp) };
+    let answer = from.ask(to, &ask)?.answer.context("an answer")?;
+    assert_eq!(answer.client, SocketAddr::new(from.ip(Family::V6), 20123));
+    // Nobody listens.
+    let nobody = SocketAddr::new(to.ip(), 9999);
+    let report = from.http(nobody, &HttpOptions { requests: 5, ..HttpOptions::default() })?;
+    assert_eq!(report.failures.get(&Failure::Refused), Some(&5), "{report:?}");
+    for transport in Transport::BOTH {
+        assert_eq!(from.ask(nobody, &AskOptions::new(transport))?.failure, Some(Failure::Refused));
+    }
     Ok(())
 }
 

@@ -78,7 +78,7 @@ fn maglev_chooses_alike_on_all_nodes() -> Result<()> {
                     let options = AskOptions { source_port, ..AskOptions::new(protocol) };
                     let report = client.ask(service.http(family), &options)?;
                     answers.push(
-                        report.answer.with_context(|| format!("{:?}\n{}", report.failure, stage.drops()))?.server,
+                        report.answer.with_context(|| format!("{:?}\n{}", report.failure, stage.evidence()))?.server,
                     );
                 }
                 ensure!(answers[0] == answers[1], "{family:?} {protocol:?} port {source_port}: {answers:?}");

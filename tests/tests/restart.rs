@@ -60,13 +60,13 @@ fn killing_and_restarting_agents_loses_nothing() -> Result<()> {
         ensure!(
             report.lost == 0 && report.failures.is_empty() && report.sent > 3000,
             "{name}: {report:?}\n{}",
-            stage.drops()
+            stage.evidence()
         );
     }
     let report = held.stop()?;
-    ensure!(report.broken().count() == 0, "streams were cut: {report:?}\n{}", stage.drops());
+    ensure!(report.broken().count() == 0, "streams were cut: {report:?}\n{}", stage.evidence());
     let report = fresh.stop()?;
-    ensure!(report.failures.is_empty() && report.requests > 200, "{report:?}\n{}", stage.drops());
+    ensure!(report.failures.is_empty() && report.requests > 200, "{report:?}\n{}", stage.evidence());
 
     let status = bulk.wait(Duration::from_secs(20))?;
     let log = bulk.log();

@@ -34,7 +34,7 @@ fn node_port(stage: &Stage, node: usize, family: Family) -> SocketAddr {
 fn bulk(stage: &Stage, from: &impl Place, to: SocketAddr) -> Result<()> {
     let options = StreamOptions { connections: 2, bytes: 8 << 20, ..StreamOptions::default() };
     let report = from.stream(to, &options)?;
-    ensure!(report.broken().count() == 0, "{} to {to}: {report:?}\n{}", from.name(), stage.drops());
+    ensure!(report.broken().count() == 0, "{} to {to}: {report:?}\n{}", from.name(), stage.evidence());
     // Datagrams of one byte, of a full frame, and of more than one.
     for size in [8, 1400] {
         let to = SocketAddr::new(to.ip(), to.port() - 1);
@@ -43,7 +43,7 @@ fn bulk(stage: &Stage, from: &impl Place, to: SocketAddr) -> Result<()> {
             report.lost == 0 && report.failures.is_empty(),
             "{} to {to}: {report:?}\n{}",
             from.name(),
-            stage.drops()
+            stage.evidence()
         );
     }
     Ok(())
@@ -240,8 +240,7 @@ fn walk_10_no_endpoint(cni: Cni) -> Result<()> {
         stage.expect_failure(cluster.pod("a"), node_port(&stage, 1, family), Failure::Refused)?;
         stage.expect_failure(cluster.client(), node_port(&stage, 1, family), Failure::Refused)?;
     }
-    let drops = stage.drops();
-    ensure!(drops.contains("no-endpoint"), "not counted:\n{drops}");
+    ensure!(stage.count("no-endpoint")? > 0, "not counted:\n{}", stage.evidence());
     Ok(())
 }
 
@@ -255,8 +254,7 @@ fn walk_10_no_local_endpoint(cni: Cni) -> Result<()> {
         stage.expect_failure(cluster.pod("a"), web().http(family), Failure::TimedOut)?;
         stage.expect(client, node_port(&stage, 2, family), "c", |address| address == client.ip(family))?;
     }
-    let drops = stage.drops();
-    ensure!(drops.contains("no-local-endpoint"), "not counted:\n{drops}");
+    ensure!(stage.count("no-local-endpoint")? > 0, "not counted:\n{}", stage.evidence());
     Ok(())
 }
 

@@ -14,7 +14,7 @@
 //!
 //! Namespaces are registered by name, so `ip netns exec sheave-PID-N-node1 bash` lets a human in. Whatever happens to
 //! the process, nothing stays: [`Cluster`] removes itself when dropped, and the next cluster to be made first removes
-//! those of processes that died ([`residue`]).
+//! those of processes that died ([`residue`]). `SHEAVE_TEST_LOGS=DIR` keeps copies of the logs.
 
 mod agent;
 pub mod binary;
@@ -148,10 +148,25 @@ impl Directory {
     }
 }
 
+/// Where logs are copied to before they go.
+const LOGS: &str = "SHEAVE_TEST_LOGS";
+
 impl Drop for Directory {
     fn drop(&mut self) {
-        if std::env::var_os("SHEAVE_KEEP_LOGS").is_none() {
-            let _ = std::fs::remove_dir_all(&self.0);
+        if let (Some(to), Some(name)) = (std::env::var_os(LOGS), self.0.file_name()) {
+            let _ = copy_logs(&self.0, &Path::new(&to).join(name));
+        }
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn copy_logs(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let path = entry?.path();
+        if let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|extension| extension == "log")) {
+            std::fs::copy(&path, to.join(name))?;
         }
     }
+    Ok(())
 }

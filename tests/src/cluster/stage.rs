@@ -40,13 +40,28 @@ impl Stage {
         node.checked_sub(1).and_then(|at| self.agents.get_mut(at)).unwrap_or_else(|| panic!("no agent on node {node}"))
     }
 
-    /// What the counters of all nodes say, to be shown when something was lost.
-    pub fn drops(&self) -> String {
-        let tables = self.agents.iter().map(|agent| {
-            let table = agent.get_table("drops").unwrap_or_else(|error| format!("{error:#}\n"));
-            format!("drops on {}:\n{table}", agent.node())
+    /// What the counters and the agents of all nodes say, to be shown when something was lost.
+    pub fn evidence(&self) -> String {
+        let nodes = self.agents.iter().map(|agent| {
+            let drops = agent.get_table("drops").unwrap_or_else(|error| format!("{error:#}\n"));
+            let log = agent.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n");
+            let node = agent.node();
+            format!("drops on {node}:\n{drops}agent of {node}:\n{tail}\n")
         });
-        tables.collect()
+        nodes.collect()
+    }
+
+    /// How often a reason was counted on all nodes, by all hooks.
+    pub fn count(&self, reason: &str) -> Result<u64> {
+        let mut sum = 0;
+        for agent in &self.agents {
+            let rows = agent.get("drops")?;
+            let rows = rows.as_array().into_iter().flatten().filter(|row| row["reason"] == reason);
+            sum += rows.filter_map(|row| row["packets"].as_u64()).sum::<u64>();
+        }
+        Ok(sum)
     }
 
     /// Asks once and wants an answer.
@@ -55,7 +70,7 @@ impl Stage {
         report.answer.with_context(|| {
             let failure = report.failure.map_or_else(String::new, |failure| failure.to_string());
             let micros = report.micros;
-            format!("{} to {to} {transport:?}: {failure} after {micros} µs\n{}", from.name(), self.drops())
+            format!("{} to {to} {transport:?}: {failure} after {micros} µs\n{}", from.name(), self.evidence())
         })
     }
 
@@ -80,7 +95,7 @@ impl Stage {
     pub fn expect_failure(&self, from: &impl Place, to: SocketAddr, failure: Failure) -> Result<()> {
         for transport in Transport::BOTH {
             let report = from.ask(to, &AskOptions { timeout_ms: 700, ..AskOptions::new(transport) })?;
-            let what = || format!("{} to {to} {transport:?}: {report:?}\n{}", from.name(), self.drops());
+            let what = || format!("{} to {to} {transport:?}: {report:?}\n{}", from.name(), self.evidence());
             ensure!(report.failure == Some(failure), "{}", what());
             ensure!(failure == Failure::TimedOut || report.micros < 200_000, "slow: {}", what());
         }
