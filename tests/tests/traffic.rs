@@ -149,14 +149,16 @@ fn walk_5_through_the_stack(cni: Cni) -> Result<()> {
     let stage = stage(two_nodes(cni), &web(), &["c"])?;
     let client = stage.cluster.client();
     let node = stage.cluster.node(1);
-    let [cidr, cidr_v6] = stage.cluster.node(2).pod_cidrs();
+    let cidrs = stage.cluster.node(2).pod_cidrs();
     node.run(
         "nft",
         &["add table inet marks { chain prerouting { type filter hook prerouting priority -150; meta mark set 1; }; }"],
     )?;
-    node.namespace().ip(&format!(
-        "-4 rule add pref 10 fwmark 0/1 to {cidr} unreachable\n-6 rule add pref 10 fwmark 0/1 to {cidr_v6} unreachable\n"
-    ))?;
+    // The reverse path is to be looked up with the mark as well.
+    node.set_sysctl("net/ipv4/conf/all/src_valid_mark", "1")?;
+    for (family, cidr) in ["-4", "-6"].into_iter().zip(&cidrs) {
+        node.run("ip", &[family, "rule", "add", "pref", "10", "fwmark", "0/1", "to", cidr, "unreachable"])?;
+    }
     let own = node.own_addresses()?;
     let before = forwarded(node)?;
     for family in Family::BOTH {
