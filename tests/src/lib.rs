@@ -1,3 +1,11 @@
 //! What the suites that need root are made of.
+//!
+//! - [`cluster`]: nodes, pods, a fabric and an outside client, each a network namespace, with one real agent process
+//!   per node;
+//! - [`traffic`]: small servers and clients that run inside them, and what they measured;
+//! - [`runner`]: hosts of the datapath that packet rows are run by.
 
+pub mod cluster;
 pub mod runner;
+pub mod statistics;
+pub mod traffic;
