@@ -9,6 +9,9 @@ pub struct Options {
     /// Leave the cluster running, and say how to enter and how to remove it
     #[arg(long)]
     keep: bool,
+    /// Only remove a cluster that was left running
+    #[arg(long, conflicts_with = "keep")]
+    remove: bool,
 }
 
 pub fn run(options: &Options) -> Result<()> {
@@ -21,6 +24,9 @@ pub fn run(options: &Options) -> Result<()> {
     demo.env("SHEAVE_BIN", sheave).arg("--manifests").arg(workspace::root().join("deploy/demo"));
     if options.keep {
         demo.arg("--keep");
+    }
+    if options.remove {
+        demo.arg("--remove");
     }
     match command::become_command(&mut demo)? {}
 }

@@ -11,6 +11,8 @@ mod setup;
 mod test;
 mod workspace;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -36,13 +38,21 @@ enum Verb {
     Lint,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().verb {
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
         Verb::Setup(options) => setup::run(&options),
         Verb::BuildEbpf => build_ebpf::run(),
         Verb::Demo(options) => demo::run(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Lint => lint::run(),
+    };
+    // Printed here and not by the runtime, which would add a backtrace where RUST_BACKTRACE is set.
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -56,7 +56,8 @@ pub fn download(package: &str, dir: &Path) -> Result<()> {
     update_lists(&[package])?;
     let archives = dir.join("archives");
     fs::create_dir_all(&archives).with_context(|| format!("cannot make {}", archives.display()))?;
-    command::run(apt_get().args(["download", package]).current_dir(&archives))?;
+    // The folder is the caller's, so apt's own user cannot write there.
+    command::run(apt_get().args(["-o", "APT::Sandbox::User=root", "download", package]).current_dir(&archives))?;
     for entry in fs::read_dir(&archives)? {
         command::run(Command::new("dpkg-deb").arg("--extract").arg(entry?.path()).arg(dir))?;
     }

@@ -1,0 +1,132 @@
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::ControlPlane;
+use crate::cluster::{CLUSTER_CIDRS, Node, Place, Process, binary};
+
+/// The manifests that a user applies, so that the rights granted there are those that the agent is tested with.
+const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base");
+const NAMESPACE: &str = "kube-system";
+
+/// One round of the agent's reconciler, as it logs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sync {
+    /// Map elements written.
+    pub writes: u64,
+    /// Microseconds from the arrival of the oldest event in it to the last map written.
+    pub event_to_maps_us: u64,
+}
+
+/// The agent of a node that takes its objects from the API server, as the service account of `deploy/base`.
+pub struct ProxyAgent {
+    process: Process,
+}
+
+impl ControlPlane<'_> {
+    /// Applies the service account, the role and its binding of `deploy/base`.
+    pub fn grant_rights(&self) -> Result<()> {
+        for file in ["service-account.yaml", "cluster-role.yaml"] {
+            self.kubectl(&["apply", "--namespace", NAMESPACE, "--filename", &format!("{DEPLOY}/{file}")])?;
+        }
+        self.bind_rights()
+    }
+
+    /// Binds the role to the service account, as the rendered kustomization does.
+    pub fn bind_rights(&self) -> Result<()> {
+        let account = format!("--serviceaccount={NAMESPACE}:sheave");
+        self.kubectl(&["create", "clusterrolebinding", "sheave", "--clusterrole=sheave", &account]).map(drop)
+    }
+
+    /// Takes the rights away; the service account stays.
+    pub fn revoke_rights(&self) -> Result<()> {
+        self.kubectl(&["delete", "clusterrolebinding", "sheave"]).map(drop)
+    }
+
+    /// Starts the agent of a node. With `masters` it is told these addresses of API servers.
+    pub fn start_agent(&self, node: &Node, masters: &[String]) -> Result<ProxyAgent> {
+        let token = self.kubectl(&["create", "token", "sheave", "--namespace", NAMESPACE])?;
+        let kubeconfig = self.directory.join(format!("{}.kubeconfig", node.name()));
+        fs::write(&kubeconfig, self.kubeconfig(token.trim())?).context("write the agent's kubeconfig")?;
+        let mut command = node.namespace().command(binary::sheave()?);
+        command.args(["agent", "--hostname-override", node.name(), "--cluster-cidr", CLUSTER_CIDRS]);
+        command.arg("--pin-dir").arg(node.pin_dir()).arg("--kubeconfig").arg(kubeconfig);
+        if !masters.is_empty() {
+            command.arg("--master").arg(masters.join(","));
+        }
+        Ok(ProxyAgent { process: node.start("agent", command)? })
+    }
+}
+
+impl ProxyAgent {
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Waits for the first sync to be in the maps.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        self.process.wait_for_line(Duration::from_secs(30), is_ready)
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.process.log().lines().any(is_ready)
+    }
+
+    /// Waits for a line of the log that has all these words.
+    pub fn wait_for_words(&mut self, words: &[&str], timeout: Duration) -> Result<()> {
+        self.process.wait_for_line(timeout, |line| words.iter().all(|word| line.contains(word)))
+    }
+
+    /// The rounds that wrote something, or found nothing to write, so far.
+    pub fn syncs(&self) -> Vec<Sync> {
+        self.process.log().lines().filter_map(sync).collect()
+    }
+
+    /// Number of map elements written so far.
+    pub fn writes(&self) -> u64 {
+        self.syncs().iter().map(|sync| sync.writes).sum()
+    }
+
+    /// The rounds after the first `seen` ones, once `quiet` has passed without a further one.
+    pub fn settle(&self, seen: usize, quiet: Duration) -> Vec<Sync> {
+        let (mut count, mut since) = (self.syncs().len(), Instant::now());
+        while since.elapsed() < quiet {
+            std::thread::sleep(quiet / 10);
+            let now = self.syncs().len();
+            if now != count {
+                (count, since) = (now, Instant::now());
+            }
+        }
+        self.syncs().split_off(seen.min(count))
+    }
+}
+
+fn is_ready(line: &str) -> bool {
+    line.contains("ready") && !line.contains("not ready")
+}
+
+fn sync(line: &str) -> Option<Sync> {
+    Some(Sync { writes: field(line, "writes")?, event_to_maps_us: field(line, "event_to_maps_us")? })
+}
+
+/// A number of a log line, `name=1` or `"name":1`.
+fn field(line: &str, name: &str) -> Option<u64> {
+    let (_, rest) = line.split_once(name)?;
+    let digits = rest.trim_start_matches(['"', ':', '=']);
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits.get(..end)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syncs_are_found_in_log_lines() {
+        let expected = Some(Sync { writes: 3, event_to_maps_us: 412 });
+        assert_eq!(sync("INFO synced writes=3 event_to_maps_us=412"), expected);
+        assert_eq!(sync(r#"{"message":"synced","writes":3,"event_to_maps_us":412}"#), expected);
+        assert_eq!(sync("INFO ready"), None);
+    }
+}
