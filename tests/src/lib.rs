@@ -1,0 +1,9 @@
+//! What the suites that need root are made of.
+//!
+//! - [`cluster`]: nodes, pods, a fabric and an outside client, each a network namespace, with one real agent process
+//!   per node;
+//! - [`traffic`]: small servers and clients that run inside them, and what they measured.
+
+pub mod cluster;
+pub mod statistics;
+pub mod traffic;

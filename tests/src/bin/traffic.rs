@@ -1,0 +1,96 @@
+//! Servers and clients for the inside of network namespaces; see `proxy_tests::traffic`.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use proxy_tests::traffic::{
+    AskOptions, HttpOptions, LatencyOptions, Stop, StreamOptions, UdpOptions, ask, http, latency, server, stream, udp,
+};
+use serde::Serialize;
+
+#[derive(Parser)]
+#[command(about = "Servers that say who they are, and clients that count who answered")]
+struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Answer HTTP and UDP on a port, and echo TCP on the next.
+    Serve {
+        #[arg(long)]
+        name: String,
+        #[arg(long, default_value_t = IpAddr::from(Ipv6Addr::UNSPECIFIED))]
+        address: IpAddr,
+        #[arg(long, default_value_t = server::PORT)]
+        port: u16,
+    },
+    /// Send HTTP requests.
+    Http {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        options: HttpOptions,
+    },
+    /// Send datagrams.
+    Udp {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        options: UdpOptions,
+    },
+    /// Send streams to an echo port and compare what comes back.
+    Stream {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        options: StreamOptions,
+    },
+    /// Send one request.
+    Ask {
+        #[arg(long)]
+        to: SocketAddr,
+        #[command(flatten)]
+        options: AskOptions,
+    },
+    /// Time exchanges.
+    Latency {
+        #[arg(long)]
+        to: SocketAddr,
+        #[command(flatten)]
+        options: LatencyOptions,
+    },
+}
+
+#[derive(clap::Args)]
+struct Target {
+    #[arg(long)]
+    to: SocketAddr,
+    /// Go on until standard input ends, in place of a number.
+    #[arg(long)]
+    until_stdin_closes: bool,
+}
+
+impl Target {
+    fn stop(&self) -> Option<Stop> {
+        self.until_stdin_closes.then(Stop::when_stdin_closes)
+    }
+}
+
+fn main() -> Result<()> {
+    match Command::parse().verb {
+        Verb::Serve { name, address, port } => Ok(server::serve(&name, address, port)?),
+        Verb::Http { target, options } => print(&http(target.to, &options, target.stop().as_ref())),
+        Verb::Udp { target, options } => print(&udp(target.to, &options, target.stop().as_ref())?),
+        Verb::Stream { target, options } => print(&stream(target.to, &options, target.stop().as_ref())),
+        Verb::Ask { to, options } => print(&ask(to, &options)),
+        Verb::Latency { to, options } => print(&latency(to, &options)),
+    }
+}
+
+fn print(report: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(report)?);
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! Servers and clients as the workloads of a cluster have them, small enough to trust. The program `traffic` runs them
+//! inside namespaces and prints what they saw as one line of JSON.
+
+mod ask;
+mod failure;
+mod http;
+mod latency;
+mod percentiles;
+pub mod server;
+mod stream;
+mod udp;
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use ask::{AskOptions, EchoReport, Transport, ask};
+pub use failure::Failure;
+pub use http::{HttpOptions, HttpReport, http};
+pub use latency::{Exchange, LatencyOptions, LatencyReport, latency};
+pub use percentiles::Percentiles;
+pub use stream::{ConnectionReport, StreamOptions, StreamReport, stream};
+pub use udp::{UdpOptions, UdpReport, udp};
+
+/// Tells a client to end.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Set when standard input ends.
+    pub fn when_stdin_closes() -> Self {
+        let stop = Self::default();
+        let setter = stop.clone();
+        std::thread::spawn(move || {
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            setter.set();
+        });
+        stop
+    }
+}
