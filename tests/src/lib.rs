@@ -2,8 +2,12 @@
 //!
 //! - [`cluster`]: nodes, pods, a fabric and an outside client, each a network namespace, with one real agent process
 //!   per node;
+//! - [`kubernetes`]: a real control plane for those nodes;
+//! - [`demo`]: what `cargo xtask demo` shows;
 //! - [`traffic`]: small servers and clients that run inside them, and what they measured.
 
 pub mod cluster;
+pub mod demo;
+pub mod kubernetes;
 pub mod statistics;
 pub mod traffic;

@@ -376,3 +376,31 @@ fn unready_gets_nothing(plane: &ControlPlane<'_>, agent: &ProxyAgent, a: &Pod, s
     agent.settle(seen, Duration::from_millis(200));
     assert_served_by(shell, web, &["b", "c"])
 }
+
+#[test]
+fn the_deployment_is_valid_and_grants_no_more_than_needed() -> Result<()> {
+    let _turn = turn();
+    let cluster = cluster()?;
+    let plane = control_plane(&cluster)?;
+    let base = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base");
+    plane.kubectl(&["apply", "--dry-run=server", "--kustomize", base])?;
+
+    let may = |verb: &str, resource: &str| {
+        let arguments = ["auth", "can-i", verb, resource, "--as=system:serviceaccount:kube-system:sheave", "--quiet"];
+        plane.kubectl(&arguments).is_ok()
+    };
+    for resource in ["services", "endpointslices.discovery.k8s.io", "nodes"] {
+        ensure!(may("list", resource) && may("watch", resource), "{resource} cannot be watched");
+        ensure!(!may("update", resource), "{resource} can be changed");
+    }
+    ensure!(may("create", "events"), "events cannot be written");
+    ensure!(!may("get", "secrets") && !may("list", "pods"), "more is granted than needed");
+
+    // What the other tests rely on: pods that are patched ready become endpoints.
+    let web = Service::new("web", 100);
+    plane.run_pod(cluster.pod("a"), "web")?;
+    plane.apply(&selecting(&web, "web"))?;
+    plane.wait_endpoints(&web, 1)?;
+    plane.set_readiness(cluster.pod("a"), Readiness::Unready)?;
+    plane.wait_endpoints(&web, 0)
+}

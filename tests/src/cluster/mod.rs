@@ -17,7 +17,7 @@
 //! those of processes that died ([`residue`]).
 
 mod agent;
-mod binary;
+pub mod binary;
 mod bpffs;
 mod builder;
 mod client;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{NAME, screen};
 use crate::cluster::{Addresses, Agent, AgentOptions, Cluster, Family, Place, Pod, Process};
-use crate::traffic::{Failure, HttpOptions, Transport, UdpOptions};
+use crate::traffic::{AskOptions, Failure, HttpOptions, Transport, UdpOptions};
 
 // What follows is what the files in deploy/demo say.
 
@@ -143,7 +143,7 @@ fn show_answers(from: &impl Place, who: &str, kind: &str, transport: Transport, 
 
 fn show_refusal(shell: &Pod, to: SocketAddr) -> Result<()> {
     screen::title(&format!("No endpoint: pod shell → ClusterIP {to}"));
-    let report = screen::step("one request", || shell.ask_http(to))?;
+    let report = screen::step("one request", || shell.ask(to, &AskOptions::new(Transport::Tcp)))?;
     match report.failure {
         Some(Failure::Refused) => println!("    refused after {} µs", report.micros),
         other => bail!("a service without endpoints refuses; this was {other:?}, {:?}", report.answer),

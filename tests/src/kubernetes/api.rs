@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use super::ControlPlane;
+use crate::cluster::Place as _;
 
 impl ControlPlane<'_> {
     /// Runs `work` with an administrator's client on a thread inside the control plane's namespace. For what kubectl is
