@@ -48,7 +48,12 @@ fn assert_served_by(from: &Pod, service: &Service, expected: &[&str]) -> Result<
     for family in Family::BOTH {
         let report = ask(from, service.http(family))?;
         ensure!(report.failures.is_empty(), "{} {family:?}: {:?}", service.name, report.failures);
-        ensure!(names(&report) == expected.iter().copied().collect(), "{} {family:?}: {:?}", service.name, report.servers);
+        ensure!(
+            names(&report) == expected.iter().copied().collect(),
+            "{} {family:?}: {:?}",
+            service.name,
+            report.servers
+        );
     }
     Ok(())
 }
@@ -226,7 +231,8 @@ fn an_expired_watch_is_begun_anew() -> Result<()> {
     // The agent sleeps through changes and through the end of the API server that could have told of them.
     let version = plane.kubectl(&["get", "--raw", "/api/v1/services?limit=1"])?;
     let version: serde_json::Value = serde_json::from_str(&version)?;
-    let version = version.pointer("/metadata/resourceVersion").and_then(serde_json::Value::as_str).context("version")?;
+    let version =
+        version.pointer("/metadata/resourceVersion").and_then(serde_json::Value::as_str).context("version")?;
     agent.process().signal(Signal::SIGSTOP)?;
     plane.kubectl(&["delete", "service", "gone"])?;
     plane.apply_unmanaged(&fresh, std::slice::from_ref(&b))?;
@@ -356,7 +362,13 @@ fn a_thousand_flips_are_followed_within_milliseconds() -> Result<()> {
     // The slices of both families change with each flip; the controller may take two flips for none.
     ensure!(times.len() >= FLIPS as usize, "{FLIPS} flips, and only {} rounds of the agent", times.len());
     let at = |share: f64| times.get((share * (times.len() - 1) as f64) as usize).copied().unwrap_or(u64::MAX);
-    println!("watch event to maps, {} rounds: median {} µs, p99 {} µs, max {} µs", times.len(), at(0.5), at(0.99), at(1.0));
+    println!(
+        "watch event to maps, {} rounds: median {} µs, p99 {} µs, max {} µs",
+        times.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
     ensure!(at(0.99) <= 5000, "p99 is {} µs", at(0.99));
 
     for round in 0..10 {
@@ -366,7 +378,13 @@ fn a_thousand_flips_are_followed_within_milliseconds() -> Result<()> {
 }
 
 /// Once the agent has said that it wrote the maps, no new connection goes to the endpoint.
-fn unready_gets_nothing(plane: &ControlPlane<'_>, agent: &ProxyAgent, a: &Pod, shell: &Pod, web: &Service) -> Result<()> {
+fn unready_gets_nothing(
+    plane: &ControlPlane<'_>,
+    agent: &ProxyAgent,
+    a: &Pod,
+    shell: &Pod,
+    web: &Service,
+) -> Result<()> {
     plane.set_readiness(a, Readiness::Ready)?;
     wait_served_by(shell, web, &["a", "b", "c"], SOON)?;
     agent.settle(0, Duration::from_millis(200));

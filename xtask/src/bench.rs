@@ -21,9 +21,14 @@ pub fn run(options: &Options) -> Result<()> {
     setup::build_tools()?;
     setup::cluster_tools()?;
     let sheave = test::build_agent(test::Profile::Release)?;
-    command::run(command::cargo().args(["build", "--release", "--package", "proxy-tests", "--bins"]))?;
-    let mut bench = command::in_workspace(&workspace::target_dir().join("release/bench").to_string_lossy());
+    let release = workspace::target_dir().join("release");
+    for build in [["proxy-tests", "--bins"], ["proxy-userspace", "--example=control_plane"]] {
+        command::run(command::cargo().args(["build", "--release", "--package"]).args(build))?;
+    }
+    let mut bench = command::in_workspace(&release.join("bench").to_string_lossy());
     bench.env("SHEAVE_BIN", sheave);
+    bench.arg("--packets").arg(release.join("bench-packets"));
+    bench.arg("--control-plane").arg(release.join("examples/control_plane"));
     if let Some(file) = &options.json {
         // The program runs in the workspace's folder, which need not be the caller's.
         bench.arg("--json").arg(std::path::absolute(file)?);

@@ -60,9 +60,8 @@ fn build(missing: &[&str], into: &Path) -> Result<()> {
     let (major, minor) = VERSION.trim_start_matches('v').split_once('.').unwrap_or_default();
     let minor = minor.split('.').next().unwrap_or_default();
     let package = "k8s.io/component-base/version";
-    let stamp = format!(
-        "-s -w -X {package}.gitVersion={VERSION} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
-    );
+    let stamp =
+        format!("-s -w -X {package}.gitVersion={VERSION} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}");
     let mut go = command::in_workspace("go");
     go.current_dir(workspace::root().join("tests/kubernetes"));
     go.args(["build", "-mod=readonly", "-buildvcs=false", "-ldflags", &stamp, "-o"]).arg(partial.join(""));

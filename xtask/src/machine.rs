@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 /// Whether this process has effective user id 0.
 pub fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("Uid:")).and_then(|ids| ids.split_whitespace().nth(1));
+    let effective =
+        status.lines().find_map(|line| line.strip_prefix("Uid:")).and_then(|ids| ids.split_whitespace().nth(1));
     effective == Some("0")
 }
 
@@ -20,7 +21,9 @@ pub fn require_root(verb: &str) -> Result<()> {
         bail!("`cargo xtask {verb}` makes network namespaces and loads eBPF programs: run it as root");
     }
     if fs::metadata("/sys/kernel/btf/vmlinux").is_err() {
-        bail!("`cargo xtask {verb}`: this kernel has no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF): Sheave needs it");
+        bail!(
+            "`cargo xtask {verb}`: this kernel has no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF): Sheave needs it"
+        );
     }
     Ok(())
 }

@@ -28,10 +28,7 @@ const REQUESTS: u64 = 300;
 const LINES: usize = 16;
 
 const fn cluster_ips(last: u8) -> Addresses {
-    Addresses {
-        v4: Ipv4Addr::new(10, 96, 0, last),
-        v6: Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, last as u16),
-    }
+    Addresses { v4: Ipv4Addr::new(10, 96, 0, last), v6: Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, last as u16) }
 }
 
 /// A cluster that was shown, with what runs in it.

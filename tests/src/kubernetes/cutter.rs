@@ -25,7 +25,8 @@ struct State {
 impl Cutter {
     /// Listens at `address` in a namespace and relays to `server` there.
     pub fn start(namespace: &Namespace, address: SocketAddr, server: SocketAddr) -> Result<Self> {
-        let listener = namespace.enter(|| TcpListener::bind(address))?.with_context(|| format!("listen at {address}"))?;
+        let listener =
+            namespace.enter(|| TcpListener::bind(address))?.with_context(|| format!("listen at {address}"))?;
         let state = Arc::new(State::default());
         let (shared, namespace) = (Arc::clone(&state), namespace.clone());
         thread::spawn(move || {

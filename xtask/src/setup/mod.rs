@@ -17,7 +17,8 @@ pub struct Options {
 
 /// What the kernel programs are built with.
 pub fn build_tools() -> Result<()> {
-    rust_src::ensure().context("the Rust standard library's source, which the kernel programs' `core` is built from")?;
+    rust_src::ensure()
+        .context("the Rust standard library's source, which the kernel programs' `core` is built from")?;
     bpf_linker::ensure().context("bpf-linker, which links the kernel programs")
 }
 

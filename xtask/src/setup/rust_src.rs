@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::setup::packages;
 use crate::command;
+use crate::setup::packages;
 use crate::workspace::TOOLCHAIN;
 
 /// Below the sysroot: what `-Z build-std` looks for first.
