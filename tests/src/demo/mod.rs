@@ -4,6 +4,7 @@ mod screen;
 mod steps;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, Result};
@@ -13,13 +14,21 @@ use crate::cluster::residue;
 /// Its namespaces are called `sheave-demo-...`.
 const NAME: &str = "demo";
 
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
 /// Makes the cluster, shows it, and removes it, unless told to `keep` it. Ctrl-C removes it too.
 ///
 /// # Errors
 /// The first step that does not work; the cluster is removed then, too.
 pub fn run(manifests: &Path, keep: bool) -> Result<()> {
     remove_on_interrupt()?;
-    let shown = steps::all(manifests)?;
+    let shown = match steps::all(manifests) {
+        // The step failed for the interrupt, which takes down what it needs: whoever removes the cluster ends us.
+        Err(_) if INTERRUPTED.load(Ordering::Relaxed) => loop {
+            thread::park();
+        },
+        shown => shown?,
+    };
     if keep {
         shown.leave();
         steps::say_how_to_enter();
@@ -48,6 +57,7 @@ fn remove_on_interrupt() -> Result<()> {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
+                INTERRUPTED.store(true, Ordering::Relaxed);
                 eprintln!("\ninterrupted: removing the cluster");
                 let _ = remove();
                 // As a shell has it for SIGINT.
