@@ -1,6 +1,6 @@
 //! Servers and clients for the inside of network namespaces; see `proxy_tests::traffic`.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -22,8 +22,6 @@ enum Verb {
     Serve {
         #[arg(long)]
         name: String,
-        #[arg(long, default_value_t = IpAddr::from(Ipv6Addr::UNSPECIFIED))]
-        address: IpAddr,
         #[arg(long, default_value_t = server::PORT)]
         port: u16,
     },
@@ -81,7 +79,7 @@ impl Target {
 
 fn main() -> Result<()> {
     match Command::parse().verb {
-        Verb::Serve { name, address, port } => Ok(server::serve(&name, address, port)?),
+        Verb::Serve { name, port } => Ok(server::serve(&name, port)?),
         Verb::Http { target, options } => print(&http(target.to, &options, target.stop().as_ref())),
         Verb::Udp { target, options } => print(&udp(target.to, &options, target.stop().as_ref())?),
         Verb::Stream { target, options } => print(&stream(target.to, &options, target.stop().as_ref())),

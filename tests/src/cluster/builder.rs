@@ -110,7 +110,7 @@ impl ClusterBuilder {
             residue::remove_kept(name).context("remove the cluster of the same name")?;
         }
         let cluster = self.make(&identity, lifetime)?;
-        cluster.configure(&self)?;
+        cluster.configure()?;
         cluster.manifests.nodes(&cluster.nodes)?;
         Ok(cluster)
     }
@@ -178,16 +178,53 @@ impl ClusterBuilder {
                 lifetime,
             });
         }
-        Ok(Cluster { pods, nodes, client, fabric, manifests, bpffs, directory })
+        Ok(Cluster {
+            pods,
+            nodes,
+            client,
+            fabric,
+            manifests,
+            bpffs,
+            directory,
+            identity: identity.clone(),
+            description: self.clone(),
+        })
     }
 }
 
 impl Cluster {
-    fn configure(&self, builder: &ClusterBuilder) -> Result<()> {
-        let numbers: Vec<u8> = self.nodes.iter().map(Node::number).collect();
-        let layout = Layout { cni: builder.cni, overlay: builder.overlay, vlan: builder.vlan, nodes: &numbers };
+    /// Adds a pod while everything runs, as a CNI does.
+    ///
+    /// # Errors
+    /// As [`ClusterBuilder::build`].
+    pub fn add_pod(&mut self, node: u8, name: &str) -> Result<&Pod> {
+        self.description.pods.push((node, name.to_owned()));
+        self.description.check()?;
+        let mut made = Namespace::create(&[self.identity.namespace(&format!("pod-{name}"))])?;
+        let owner = self.node(node.into());
+        let pod = Pod {
+            name: name.to_owned(),
+            node: owner.name().to_owned(),
+            node_number: node,
+            namespace: made.pop().context("the namespace asked for")?,
+            addresses: plan::in_pod_network(node, 10 + self.pods.len() as u8),
+            directory: self.directory.0.clone(),
+            lifetime: owner.lifetime,
+        };
+        pod.configure(owner, &self.layout())?;
+        self.pods.push(pod);
+        Ok(self.pod(name))
+    }
+
+    fn layout(&self) -> Layout {
+        let ClusterBuilder { cni, overlay, vlan, nodes, .. } = self.description;
+        Layout { cni, overlay, vlan, nodes }
+    }
+
+    fn configure(&self) -> Result<()> {
+        let layout = self.layout();
         self.nodes.iter().try_for_each(Node::set_defaults)?;
-        self.fabric.configure(&self.nodes, self.client.namespace(), builder.vlan)?;
+        self.fabric.configure(&self.nodes, self.client.namespace(), layout.vlan)?;
         self.client.configure()?;
         for node in &self.nodes {
             node.configure(&layout)?;

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Addresses, Namespace, Node, Place, SERVICE_CIDRS, plan, process::Lifetime, sysctl};
+use super::{Addresses, Lifetime, Namespace, Node, Place, SERVICE_CIDRS, identity::Identity, plan, require_root, sysctl};
 
 /// The network between the nodes and to the outside: a switch for the nodes, and a router.
 pub struct Fabric {
@@ -68,6 +68,17 @@ impl Fabric {
             .collect();
         self.namespace.ip(&lines)
     }
+}
+
+/// Whether [`super::ClusterBuilder::vlan`] can be had: not every kernel is built with 802.1Q devices.
+///
+/// # Errors
+/// Not root.
+pub fn kernel_has_vlans() -> Result<bool> {
+    require_root()?;
+    let namespaces = Namespace::create(&[Identity::unique().namespace("vlan")])?;
+    let probe = "link add a type veth peer name b\nlink add link a name a.1 type vlan id 1\n";
+    Ok(namespaces.iter().all(|namespace| namespace.ip(probe).is_ok()))
 }
 
 impl Place for Fabric {

@@ -32,6 +32,7 @@ mod place;
 mod pod;
 mod process;
 pub mod residue;
+mod stage;
 mod sysctl;
 
 use std::path::{Path, PathBuf};
@@ -39,9 +40,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 pub use agent::{Agent, AgentOptions};
+pub use binary::sheave;
 pub use builder::{Cni, ClusterBuilder, Overlay, require_root};
 pub use client::Client;
-pub use fabric::Fabric;
+pub use fabric::{Fabric, kernel_has_vlans};
 pub use manifests::{Endpoint, Manifests, Service, ServicePort};
 pub use namespace::Namespace;
 pub use node::Node;
@@ -49,6 +51,7 @@ pub use place::Place;
 pub use plan::{Addresses, CLUSTER_CIDRS, Family, SERVICE_CIDRS, service_addresses};
 pub use pod::Pod;
 pub use process::{Lifetime, Process};
+pub use stage::{Stage, eventually};
 
 use bpffs::Bpffs;
 use identity::Identity;
@@ -65,6 +68,9 @@ pub struct Cluster {
     #[expect(dead_code, reason = "held for its Drop")]
     bpffs: Bpffs,
     directory: Directory,
+    identity: Identity,
+    /// What it was built from, with the pods that came later.
+    description: ClusterBuilder,
 }
 
 impl Cluster {

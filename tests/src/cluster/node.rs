@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -21,15 +22,20 @@ pub struct Node {
 }
 
 /// What all nodes of a cluster have alike.
-pub(super) struct Layout<'a> {
+pub(super) struct Layout {
     pub cni: Cni,
     pub overlay: Option<Overlay>,
     pub vlan: Option<u16>,
-    /// Numbers of all nodes.
-    pub nodes: &'a [u8],
+    /// How many.
+    pub nodes: u8,
 }
 
-impl Layout<'_> {
+impl Layout {
+    /// The numbers of the others.
+    fn peers(&self, of: u8) -> impl Iterator<Item = u8> {
+        (1..=self.nodes).filter(move |&peer| peer != of)
+    }
+
     /// The device with the node's address.
     pub fn uplink(&self) -> String {
         self.vlan.map_or_else(|| "eth0".to_owned(), |vlan| format!("eth0.{vlan}"))
@@ -53,6 +59,14 @@ impl Node {
     /// Where the agent of this node pins.
     pub fn pin_dir(&self) -> &Path {
         &self.pin_dir
+    }
+
+    /// Addresses of all its devices but the loopback and link-local ones.
+    pub fn own_addresses(&self) -> Result<Vec<IpAddr>> {
+        let listed: serde_json::Value = serde_json::from_str(&self.run("ip", &["-j", "addr", "show", "scope", "global"])?)?;
+        let devices = listed.as_array().into_iter().flatten();
+        let addresses = devices.filter_map(|device| device["addr_info"].as_array()).flatten();
+        Ok(addresses.filter_map(|address| address["local"].as_str()?.parse().ok()).collect())
     }
 
     /// What a pod network on this node is, as CIDRs of both families.
@@ -90,7 +104,7 @@ impl Node {
     }
 
     /// The fabric has made `eth0`.
-    pub(super) fn configure(&self, layout: &Layout<'_>) -> Result<()> {
+    pub(super) fn configure(&self, layout: &Layout) -> Result<()> {
         let uplink = layout.uplink();
         let (own, gateway) = (self.addresses, plan::FABRIC);
         let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
@@ -108,7 +122,7 @@ impl Node {
         if layout.overlay == Some(Overlay::Vxlan) {
             lines += &self.overlay(&uplink);
         }
-        for &peer in layout.nodes.iter().filter(|&&peer| peer != self.number) {
+        for peer in layout.peers(self.number) {
             let network = plan::in_pod_network(peer, 0);
             lines += &match layout.overlay {
                 Some(Overlay::Vxlan) => self.overlay_peer(peer),
@@ -167,10 +181,13 @@ impl Node {
     }
 
     /// Where the overlay device sends what is for another node.
-    pub(super) fn forwarding_entries(&self, layout: &Layout<'_>) -> String {
-        let peers = layout.nodes.iter().filter(|&&peer| peer != self.number && layout.overlay.is_some());
-        peers
-            .map(|&peer| {
+    pub(super) fn forwarding_entries(&self, layout: &Layout) -> String {
+        if layout.overlay.is_none() {
+            return String::new();
+        }
+        layout
+            .peers(self.number)
+            .map(|peer| {
                 format!(
                     "fdb add {} dev {} dst {} self permanent\n",
                     hardware_address(peer),

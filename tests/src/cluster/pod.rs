@@ -40,7 +40,7 @@ impl Pod {
     }
 
     /// Makes its link from the node's side, then its own side.
-    pub(super) fn configure(&self, node: &Node, layout: &Layout<'_>) -> Result<()> {
+    pub(super) fn configure(&self, node: &Node, layout: &Layout) -> Result<()> {
         sysctl::set(&self.namespace, &[("net/ipv6/conf/default/accept_dad", "0")])?;
         match layout.cni {
             Cni::Routed => self.configure_routed(node, layout.pod_mtu()),

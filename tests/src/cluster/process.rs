@@ -106,6 +106,11 @@ impl Process {
         }
     }
 
+    /// Lets it live on, if it was started to ([`Lifetime::Own`]).
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -4,11 +4,17 @@
 //! - UDP on [`PORT`]: every datagram comes back with its first eight bytes, then [`Answer`] as JSON;
 //! - TCP on the port after it: one line of [`Answer`], then every byte comes back.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread;
 
+use nix::cmsg_space;
+use nix::libc;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendmsg, setsockopt, sockopt,
+};
 use serde::{Deserialize, Serialize};
 
 /// Where the server of a pod listens unless told otherwise.
@@ -37,16 +43,17 @@ impl Answer {
     }
 }
 
-/// Serves until the process ends.
+/// Serves both families until the process ends.
 ///
 /// # Errors
 /// A port is taken.
-pub fn serve(name: &str, address: IpAddr, port: u16) -> io::Result<()> {
+pub fn serve(name: &str, port: u16) -> io::Result<()> {
+    let address = Ipv6Addr::UNSPECIFIED;
     let name: Arc<str> = name.into();
     let http = TcpListener::bind((address, port))?;
     let echo = TcpListener::bind((address, port + 1))?;
     let datagrams = UdpSocket::bind((address, port))?;
-    println!("listening on {address} ports {port} and {}", port + 1);
+    println!("listening on ports {port} and {}", port + 1);
     thread::scope(|scope| {
         scope.spawn(|| accept(&http, &name, answer_http));
         scope.spawn(|| accept(&echo, &name, echo_stream));
@@ -133,14 +140,28 @@ fn echo_stream(mut stream: TcpStream, client: SocketAddr, name: &str) -> io::Res
     }
 }
 
+/// Answers come from the address that was asked: a node has several, and a wildcard socket would take the one nearest
+/// to the client.
 fn answer_datagrams(socket: &UdpSocket, name: &str) -> io::Result<()> {
+    setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
     let mut buffer = vec![0; 64 * 1024];
+    let mut control = cmsg_space!(libc::in6_pktinfo);
     loop {
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let received =
+            recvmsg::<SockaddrIn6>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty());
         // An ICMP error about an earlier answer is reported here; it says nothing about the next request.
-        let Ok((count, client)) = socket.recv_from(&mut buffer) else { continue };
-        let mut answer = buffer[..count.min(8)].to_vec();
-        answer.extend(Answer::new(name, client).json()?);
-        let _ = socket.send_to(&answer, client);
+        let Ok(received) = received else { continue };
+        let asked = received.cmsgs()?.find_map(|message| match message {
+            ControlMessageOwned::Ipv6PacketInfo(info) => Some(libc::in6_pktinfo { ipi6_ifindex: 0, ..info }),
+            _ => None,
+        });
+        let (count, Some(client)) = (received.bytes, received.address) else { continue };
+        let mut answer = buffer.get(..count.min(8)).unwrap_or_default().to_vec();
+        answer.extend(Answer::new(name, SocketAddr::from((client.ip(), client.port()))).json()?);
+        let messages: Vec<ControlMessage<'_>> = asked.iter().map(ControlMessage::Ipv6PacketInfo).collect();
+        let parts = [IoSlice::new(&answer)];
+        let _ = sendmsg(socket.as_raw_fd(), &parts, &messages, MsgFlags::empty(), Some(&client));
     }
 }
 

@@ -1,0 +1,101 @@
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{Agent, AgentOptions, Cluster, ClusterBuilder, Place, Process};
+use crate::traffic::{AskOptions, Failure, Transport, server::Answer};
+
+/// A cluster at work: a server in every pod, an agent on every node.
+pub struct Stage {
+    // Dropped in this order.
+    pub agents: Vec<Agent>,
+    pub servers: Vec<Process>,
+    pub cluster: Cluster,
+}
+
+impl Stage {
+    /// Makes the cluster and its servers, lets `objects` write manifests, then starts the agents.
+    pub fn start(builder: ClusterBuilder, objects: impl FnOnce(&Cluster) -> Result<()>) -> Result<Self> {
+        Self::start_with(builder, &AgentOptions::default(), objects)
+    }
+
+    pub fn start_with(
+        builder: ClusterBuilder,
+        options: &AgentOptions,
+        objects: impl FnOnce(&Cluster) -> Result<()>,
+    ) -> Result<Self> {
+        let cluster = builder.build()?;
+        let servers = cluster.start_servers()?;
+        objects(&cluster)?;
+        let agents = cluster.start_agents(options)?;
+        Ok(Self { agents, servers, cluster })
+    }
+
+    /// The agent of the node with this number.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn agent(&mut self, node: usize) -> &mut Agent {
+        node.checked_sub(1).and_then(|at| self.agents.get_mut(at)).unwrap_or_else(|| panic!("no agent on node {node}"))
+    }
+
+    /// What the counters of all nodes say, to be shown when something was lost.
+    pub fn drops(&self) -> String {
+        let tables = self.agents.iter().map(|agent| {
+            let table = agent.get_table("drops").unwrap_or_else(|error| format!("{error:#}\n"));
+            format!("drops on {}:\n{table}", agent.node())
+        });
+        tables.collect()
+    }
+
+    /// Asks once and wants an answer.
+    pub fn answer(&self, from: &impl Place, to: SocketAddr, transport: Transport) -> Result<Answer> {
+        let report = from.ask(to, &AskOptions::new(transport))?;
+        report.answer.with_context(|| {
+            let failure = report.failure.map_or_else(String::new, |failure| failure.to_string());
+            let micros = report.micros;
+            format!("{} to {to} {transport:?}: {failure} after {micros} µs\n{}", from.name(), self.drops())
+        })
+    }
+
+    /// Asks with both protocols; wants `server` to answer, having seen a client that `client` accepts.
+    pub fn expect(
+        &self,
+        from: &impl Place,
+        to: SocketAddr,
+        server: &str,
+        client: impl Fn(IpAddr) -> bool,
+    ) -> Result<()> {
+        for transport in Transport::BOTH {
+            let answer = self.answer(from, to, transport)?;
+            let what = || format!("{} to {to} {transport:?}: {answer:?}", from.name());
+            ensure!(answer.server == server, "{}, not by {server}", what());
+            ensure!(client(answer.client.ip()), "{}: the server saw another client than it should", what());
+        }
+        Ok(())
+    }
+
+    /// Asks with both protocols; wants no answer but `failure`, and that soon if it is a refusal.
+    pub fn expect_failure(&self, from: &impl Place, to: SocketAddr, failure: Failure) -> Result<()> {
+        for transport in Transport::BOTH {
+            let report = from.ask(to, &AskOptions { timeout_ms: 700, ..AskOptions::new(transport) })?;
+            let what = || format!("{} to {to} {transport:?}: {report:?}\n{}", from.name(), self.drops());
+            ensure!(report.failure == Some(failure), "{}", what());
+            ensure!(failure == Failure::TimedOut || report.micros < 200_000, "slow: {}", what());
+        }
+        Ok(())
+    }
+}
+
+/// Tries until it succeeds; the last failure if that takes longer than `timeout`.
+pub fn eventually<T>(timeout: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        match attempt() {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() > deadline => bail!("not within {timeout:?}: {error:#}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
