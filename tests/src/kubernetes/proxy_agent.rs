@@ -9,6 +9,8 @@ use crate::cluster::{CLUSTER_CIDRS, Node, Place, Process, binary};
 /// The manifests that a user applies, so that the rights granted there are those that the agent is tested with.
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base");
 const NAMESPACE: &str = "kube-system";
+/// What the container of `deploy/base` is left with.
+const CAPABILITIES: &str = "+bpf,+perfmon,+net_admin";
 
 /// One round of the agent's reconciler, as it logs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,9 @@ impl ControlPlane<'_> {
         let token = self.kubectl(&["create", "token", "sheave", "--namespace", NAMESPACE])?;
         let kubeconfig = self.directory.join(format!("{}.kubeconfig", node.name()));
         fs::write(&kubeconfig, self.kubeconfig(token.trim())?).context("write the agent's kubeconfig")?;
-        let mut command = node.namespace().command(binary::sheave()?);
+        let mut command = node.namespace().command("setpriv");
+        let bounds = ["--bounding-set", "--inh-caps"].map(|set| format!("{set}=-all,{CAPABILITIES}"));
+        command.arg("--no-new-privs").args(bounds).arg(binary::sheave()?);
         command.args(["agent", "--hostname-override", node.name(), "--cluster-cidr", CLUSTER_CIDRS]);
         command.arg("--pin-dir").arg(node.pin_dir()).arg("--kubeconfig").arg(kubeconfig);
         if !masters.is_empty() {
