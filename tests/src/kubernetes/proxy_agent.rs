@@ -2,6 +2,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 
 use super::ControlPlane;
 use crate::cluster::{CLUSTER_CIDRS, Node, Place, Process, binary};
@@ -13,12 +14,13 @@ const NAMESPACE: &str = "kube-system";
 const CAPABILITIES: &str = "+bpf,+perfmon,+net_admin";
 
 /// One round of the agent's reconciler, as it logs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Sync {
     /// Map elements written.
     pub writes: u64,
-    /// Microseconds from the arrival of the oldest event in it to the last map written.
-    pub event_to_maps_us: u64,
+    /// Microseconds from the arrival of the oldest event in it to the last map written; only of changes, since a whole
+    /// list has no one event.
+    pub event_to_maps_us: Option<u64>,
 }
 
 /// The agent of a node that takes its objects from the API server, as the service account of `deploy/base`.
@@ -54,7 +56,8 @@ impl ControlPlane<'_> {
         let mut command = node.namespace().command("setpriv");
         let bounds = ["--bounding-set", "--inh-caps"].map(|set| format!("{set}=-all,{CAPABILITIES}"));
         command.arg("--no-new-privs").args(bounds).arg(binary::sheave()?);
-        command.args(["agent", "--hostname-override", node.name(), "--cluster-cidr", CLUSTER_CIDRS]);
+        command.args(["agent", "--verbose", "--log-format", "json"]);
+        command.args(["--hostname-override", node.name(), "--cluster-cidr", CLUSTER_CIDRS]);
         command.arg("--pin-dir").arg(node.pin_dir()).arg("--kubeconfig").arg(kubeconfig);
         if !masters.is_empty() {
             command.arg("--master").arg(masters.join(","));
@@ -82,7 +85,7 @@ impl ProxyAgent {
         self.process.wait_for_line(timeout, |line| words.iter().all(|word| line.contains(word)))
     }
 
-    /// The rounds that wrote something, or found nothing to write, so far.
+    /// The rounds so far, those that found nothing to write among them.
     pub fn syncs(&self) -> Vec<Sync> {
         self.process.log().lines().filter_map(sync).collect()
     }
@@ -107,19 +110,16 @@ impl ProxyAgent {
 }
 
 fn is_ready(line: &str) -> bool {
-    line.contains("ready") && !line.contains("not ready")
+    #[derive(Deserialize)]
+    struct Line<'a> {
+        message: &'a str,
+    }
+    serde_json::from_str::<Line<'_>>(line).is_ok_and(|line| line.message == "ready")
 }
 
+/// Only rounds have the field `writes`.
 fn sync(line: &str) -> Option<Sync> {
-    Some(Sync { writes: field(line, "writes")?, event_to_maps_us: field(line, "event_to_maps_us")? })
-}
-
-/// A number of a log line, `name=1` or `"name":1`.
-fn field(line: &str, name: &str) -> Option<u64> {
-    let (_, rest) = line.split_once(name)?;
-    let digits = rest.trim_start_matches(['"', ':', '=']);
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-    digits.get(..end)?.parse().ok()
+    serde_json::from_str(line).ok()
 }
 
 #[cfg(test)]
@@ -128,9 +128,11 @@ mod tests {
 
     #[test]
     fn syncs_are_found_in_log_lines() {
-        let expected = Some(Sync { writes: 3, event_to_maps_us: 412 });
-        assert_eq!(sync("INFO synced writes=3 event_to_maps_us=412"), expected);
-        assert_eq!(sync(r#"{"message":"synced","writes":3,"event_to_maps_us":412}"#), expected);
-        assert_eq!(sync("INFO ready"), None);
+        let change = r#"{"level":"DEBUG","message":"change written","writes":3,"event_to_maps_us":412}"#;
+        assert_eq!(sync(change), Some(Sync { writes: 3, event_to_maps_us: Some(412) }));
+        let list = r#"{"level":"INFO","message":"full sync written","writes":9}"#;
+        assert_eq!(sync(list), Some(Sync { writes: 9, event_to_maps_us: None }));
+        assert_eq!(sync(r#"{"message":"ready"}"#), None);
+        assert!(is_ready(r#"{"message":"ready","devices":3}"#) && !is_ready(list));
     }
 }
