@@ -29,8 +29,7 @@ pub(super) struct Limits {
 
 impl Limits {
     /// A list is asked for in pages and a watch answers at once, so that a server which takes longer hangs.
-    pub(super) const PRODUCTION: Self =
-        Self { response: Duration::from_secs(20), list_stall: Duration::from_secs(30) };
+    pub(super) const PRODUCTION: Self = Self { response: Duration::from_secs(20), list_stall: Duration::from_secs(30) };
 }
 
 /// The least time from one watch to the next: a server, or what is between, may end every watch as soon as it begins.

@@ -13,7 +13,10 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
-use self::{connection::{Connection, Limits}, watch::watch};
+use self::{
+    connection::{Connection, Limits},
+    watch::watch,
+};
 use super::{Closed, Message, Outlet, SourceError};
 use crate::model::{EndpointSlice, Node, Service};
 

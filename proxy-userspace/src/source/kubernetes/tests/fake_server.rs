@@ -2,13 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::{JoinHandle, JoinSet},
@@ -151,10 +151,10 @@ impl FakeServer {
         }
     }
 
-    async fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
+    async fn serve(&self, stream: TcpStream) -> io::Result<()> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await?);
+            head.push(read_byte(&stream).await?);
         }
         let Some(request) = Request::parse(&String::from_utf8_lossy(&head)) else {
             return Ok(());
@@ -166,21 +166,21 @@ impl FakeServer {
         };
         match answer {
             Answer::Silence => {
-                let _ = stream.read_u8().await;
+                let _ = read_byte(&stream).await;
                 Ok(())
             }
             Answer::Status(code, message) => {
                 let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
                     "message": message, "reason": "Because", "code": code});
-                stream.write_all(&response(code, &body.to_string())).await
+                write_all(&stream, &response(code, &body.to_string())).await
             }
             Answer::Half => {
                 let whole = response(200, &self.list(&request.plural).to_string());
-                stream.write_all(&whole[..whole.len() - 20]).await
+                write_all(&stream, &whole[..whole.len() - 20]).await
             }
-            Answer::EmptyWatch => stream.write_all(&response(200, "")).await,
+            Answer::EmptyWatch => write_all(&stream, &response(200, "")).await,
             Answer::Usual if request.is_watch() => self.watch(stream, &request).await,
-            Answer::Usual => stream.write_all(&response(200, &self.list(&request.plural).to_string())).await,
+            Answer::Usual => write_all(&stream, &response(200, &self.list(&request.plural).to_string())).await,
         }
     }
 
@@ -193,7 +193,7 @@ impl FakeServer {
             "metadata": {"resourceVersion": store.revision.to_string()}})
     }
 
-    async fn watch(&self, mut stream: TcpStream, request: &Request) -> std::io::Result<()> {
+    async fn watch(&self, stream: TcpStream, request: &Request) -> io::Result<()> {
         let (sender, mut events) = mpsc::unbounded_channel();
         {
             let mut store = self.store.lock().unwrap();
@@ -213,14 +213,13 @@ impl FakeServer {
             }
             store.watchers.push((request.plural.clone(), sender));
         }
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
-            .await?;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+        write_all(&stream, head).await?;
         while let Some(event) = events.recv().await {
             let line = format!("{event}\n");
-            stream.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).await?;
+            write_all(&stream, format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).await?;
         }
-        stream.write_all(b"0\r\n\r\n").await
+        write_all(&stream, b"0\r\n\r\n").await
     }
 }
 
@@ -240,5 +239,31 @@ fn kind(plural: &str) -> (&'static str, &'static str) {
 
 fn response(code: u16, body: &str) -> Vec<u8> {
     let length = body.len();
-    format!("HTTP/1.1 {code} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+    format!("HTTP/1.1 {code} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+async fn read_byte(stream: &TcpStream) -> io::Result<u8> {
+    let mut byte = [0];
+    loop {
+        stream.readable().await?;
+        match stream.try_read(&mut byte) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => return Ok(byte[0]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
