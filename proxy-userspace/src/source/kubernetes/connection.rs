@@ -1,7 +1,8 @@
 use std::{
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::{Request, Response, Uri, uri::Scheme};
@@ -17,9 +18,22 @@ use tower::{BoxError, Service, ServiceBuilder};
 use super::{KubernetesConfig, servers::Servers};
 use crate::source::SourceError;
 
-/// Until the head of a response: connecting, the TLS handshake and the server's thinking. A list is asked for in pages
-/// and a watch answers at once, so that a server which takes longer hangs.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a server may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Until the head of a response: connecting, the TLS handshake and the server's thinking.
+    pub(super) response: Duration,
+    /// Between two objects of a list that comes as a stream; for a whole page otherwise.
+    pub(super) list_stall: Duration,
+}
+
+impl Limits {
+    /// A list is asked for in pages and a watch answers at once, so that a server which takes longer hangs.
+    pub(super) const PRODUCTION: Self = Self { response: Duration::from_secs(20), list_stall: Duration::from_secs(30) };
+}
+
+/// The least time from one watch to the next: a server, or what is between, may end every watch as soon as it begins.
+const WATCH_SPACING: Duration = Duration::from_millis(500);
 
 /// A name that the certificate of every API server carries, whatever address it is reached at.
 const SERVER_NAME: &str = "kubernetes.default.svc";
@@ -30,10 +44,11 @@ pub(super) struct Connection {
     pub(super) servers: Servers,
     /// Changes whenever a server agrees to a watch.
     pub(super) watching: watch::Receiver<()>,
+    pub(super) limits: Limits,
 }
 
 impl Connection {
-    pub(super) async fn new(config: &KubernetesConfig) -> Result<Self, SourceError> {
+    pub(super) async fn new(config: &KubernetesConfig, limits: Limits) -> Result<Self, SourceError> {
         let (config, addresses) = client_config(config).await?;
         if config.proxy_url.is_some() {
             return Err(SourceError::Proxy);
@@ -49,8 +64,8 @@ impl Connection {
             .layer(config.base_uri_layer())
             .option_layer(config.auth_layer()?)
             .layer(config.extra_headers_layer()?)
-            .service(Observed { http, watching: sender });
-        Ok(Self { client: Client::new(service, "default"), servers, watching })
+            .service(Observed { http, watching: sender, response_limit: limits.response, last_watch: Arc::default() });
+        Ok(Self { client: Client::new(service, "default"), servers, watching, limits })
     }
 }
 
@@ -102,13 +117,27 @@ fn server_address(text: &str) -> Result<Uri, SourceError> {
 struct Observed<S> {
     http: S,
     watching: watch::Sender<()>,
+    response_limit: Duration,
+    last_watch: Arc<Mutex<Option<Instant>>>,
+}
+
+impl<S> Observed<S> {
+    /// Notes that a watch is about to begin. Returns how long it has to wait.
+    fn space_watches(&self) -> Duration {
+        let now = Instant::now();
+        let mut last = self.last_watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = last.map_or(now, |last| now.max(last + WATCH_SPACING));
+        *last = Some(begin);
+        begin.saturating_duration_since(now)
+    }
 }
 
 impl<S, B> Service<Request<Body>> for Observed<S>
 where
-    S: Service<Request<Body>, Response = Response<B>>,
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
+    B: Send + 'static,
 {
     type Response = Response<B>;
     type Error = BoxError;
@@ -121,12 +150,16 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let query = request.uri().query().unwrap_or_default();
         let is_watch = query.split('&').any(|parameter| matches!(parameter, "watch=true" | "watch=1"));
-        let watching = self.watching.clone();
-        let response = self.http.call(request);
+        let wait = if is_watch { self.space_watches() } else { Duration::ZERO };
+        let (watching, limit) = (self.watching.clone(), self.response_limit);
+        // The one that was polled ready is the one to be called.
+        let next = self.http.clone();
+        let mut http = std::mem::replace(&mut self.http, next);
         Box::pin(async move {
-            let response = match tokio::time::timeout(RESPONSE_TIMEOUT, response).await {
+            tokio::time::sleep(wait).await;
+            let response = match tokio::time::timeout(limit, http.call(request)).await {
                 Ok(response) => response.map_err(Into::into)?,
-                Err(_) => return Err(format!("no answer within {} s", RESPONSE_TIMEOUT.as_secs()).into()),
+                Err(_) => return Err(format!("no answer within {} s", limit.as_secs_f64()).into()),
             };
             if is_watch && response.status().is_success() {
                 watching.send_replace(());

@@ -13,7 +13,10 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
-use self::{connection::Connection, watch::watch};
+use self::{
+    connection::{Connection, Limits},
+    watch::watch,
+};
 use super::{Closed, Message, Outlet, SourceError};
 use crate::model::{EndpointSlice, Node, Service};
 
@@ -33,11 +36,20 @@ pub(super) async fn run(
     node_name: &str,
     sender: mpsc::Sender<Message>,
 ) -> Result<(), SourceError> {
+    run_within(Limits::PRODUCTION, config, node_name, sender).await
+}
+
+async fn run_within(
+    limits: Limits,
+    config: &KubernetesConfig,
+    node_name: &str,
+    sender: mpsc::Sender<Message>,
+) -> Result<(), SourceError> {
     let outlet = Outlet(sender);
     // HTTP/1.1 gives a watch a connection to itself anyhow; with a client each, one kind's trouble is its own.
-    let services = Connection::new(config).await?;
-    let endpoint_slices = Connection::new(config).await?;
-    let nodes = Connection::new(config).await?;
+    let services = Connection::new(config, limits).await?;
+    let endpoint_slices = Connection::new(config, limits).await?;
+    let nodes = Connection::new(config, limits).await?;
     let Closed = tokio::select! {
         closed = watch::<Service>(services, node_name, outlet.clone()) => closed,
         closed = watch::<EndpointSlice>(endpoint_slices, node_name, outlet.clone()) => closed,

@@ -1,7 +1,4 @@
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, time::Instant};
 
 use futures::StreamExt;
 use kube::{
@@ -23,9 +20,6 @@ use crate::{
 /// Seconds after which the server ends a watch, chosen between these so that a cluster does not ask in step. A server
 /// that hangs with its connections alive is noticed no sooner than that; one that is gone, by TCP keepalive.
 const WATCH_SECONDS: std::ops::Range<u32> = 120..180;
-
-/// No object and no page of a list for this long: the connection is of no use.
-const LIST_STALL: Duration = Duration::from_secs(30);
 
 /// How the complete state is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +85,10 @@ impl<K: Watched> Watch<K> {
             Strategy::Paged => config,
         };
         let mut events = std::pin::pin!(watcher(api, config));
+        let list_stall = self.connection.limits.list_stall;
         let mut is_complete = false;
         loop {
-            let stall = tokio::time::sleep(LIST_STALL);
+            let stall = tokio::time::sleep(list_stall);
             let event = tokio::select! {
                 // What arrived is taken in before the good news that the watch has begun is told.
                 biased;
@@ -104,7 +99,7 @@ impl<K: Watched> Watch<K> {
                     continue;
                 }
                 () = stall, if !is_complete => {
-                    self.failed(Failure::stalled(LIST_STALL)).await?;
+                    self.failed(Failure::stalled(list_stall)).await?;
                     return Ok(Restart::Strategy);
                 }
                 () = self.outlet.closed() => return Err(Closed),

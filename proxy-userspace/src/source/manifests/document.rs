@@ -110,6 +110,15 @@ enum Format {
     Json,
 }
 
+/// Which plain YAML scalars are booleans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Booleans {
+    /// Also `yes`, `on`, `n` and the like (YAML 1.1), where the type of the field is boolean.
+    ByType,
+    /// For what is read before its type is known: a Service may be named `n`.
+    OnlyTrueAndFalse,
+}
+
 /// The text of a document.
 #[derive(Debug)]
 struct Section<'a> {
@@ -139,7 +148,7 @@ impl Section<'_> {
 
     /// The objects of a list. Those of a list of one kind need not repeat it.
     fn items(&self, version: &str, kind: &str, found: &mut Vec<Document>) -> Result<(), Broken> {
-        let list: List = self.read()?;
+        let list: List = self.read_as(Booleans::OnlyTrueAndFalse)?;
         for (at, item) in list.items.into_iter().enumerate() {
             let text =
                 |field: &str, default: &str| item.get(field).and_then(Value::as_str).unwrap_or(default).to_owned();
@@ -161,21 +170,33 @@ impl Section<'_> {
     }
 
     fn read<T: DeserializeOwned>(&self) -> Result<T, Broken> {
+        self.read_as(Booleans::ByType)
+    }
+
+    fn read_as<T: DeserializeOwned>(&self, booleans: Booleans) -> Result<T, Broken> {
         match self.format {
-            Format::Json => serde_json::from_str(self.text)
-                .map_err(|error| Broken { place: self.at_line(error.line()), message: error.to_string() }),
+            Format::Json => {
+                serde_json::from_str(self.text).map_err(|error| self.broken_at(error.line(), &error.to_string()))
+            }
             Format::Yaml => {
                 // The guards against aliases that multiply stay; a list of all slices of a cluster is large in itself.
                 let options = serde_saphyr::options! {
                     budget: serde_saphyr::budget! { max_events: 200_000_000, max_nodes: 100_000_000 },
                     with_snippet: false,
+                    strict_booleans: booleans == Booleans::OnlyTrueAndFalse,
                 };
                 serde_saphyr::from_str_with_options(self.text, options).map_err(|error| {
                     let line = error.location().map_or(1, |location| usize::try_from(location.line()).unwrap_or(1));
-                    Broken { place: self.at_line(line), message: error.without_snippet().to_string() }
+                    self.broken_at(line, &error.without_snippet().to_string())
                 })
             }
         }
+    }
+
+    /// `message` ends with the line within the document, which would contradict the line of the file.
+    fn broken_at(&self, line: usize, message: &str) -> Broken {
+        let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
+        Broken { place: self.at_line(line), message: message.to_owned() }
     }
 
     fn broken(&self, message: String) -> Broken {
@@ -252,6 +273,7 @@ mod tests {
             let broken = parse(file, text).unwrap_err();
             assert_eq!(broken.place.line, line, "{text:?}: {broken}");
             assert!(broken.message.contains(message), "{text:?}: {broken}");
+            assert!(!broken.message.contains("line"), "{text:?}: {broken}");
         }
     }
 }
