@@ -6,4 +6,5 @@
 pub mod desired;
 pub mod kernel;
 pub mod model;
+pub mod object;
 pub mod reconcile;

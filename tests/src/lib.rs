@@ -1,0 +1,3 @@
+//! What the suites that need root are made of.
+
+pub mod runner;
