@@ -52,8 +52,9 @@ pub(super) fn release(directory: &Path) -> Result<bool, KernelError> {
     if directory == Path::new(SYSTEM) || !mounts.lines().any(|line| ours(line).as_deref() == Some(&directory)) {
         return Ok(false);
     }
-    let empty = std::fs::read_dir(&directory)
-        .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| PRELOADED.iter().any(|name| entry.file_name() == *name))));
+    let empty = std::fs::read_dir(&directory).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| PRELOADED.iter().any(|name| entry.file_name() == *name)))
+    });
     if empty {
         umount2(&directory, MntFlags::MNT_DETACH)
             .map_err(|cause| KernelError::path("unmounting", &directory)(cause.into()))?;
@@ -77,7 +78,9 @@ mod tests {
 
     #[test]
     fn knows_its_own_mounts() {
-        let line = |source: &str, kind: &str| format!("36 25 0:32 / /run/a\\040b rw,nosuid shared:9 - {kind} {source} rw,mode=700");
+        let line = |source: &str, kind: &str| {
+            format!("36 25 0:32 / /run/a\\040b rw,nosuid shared:9 - {kind} {source} rw,mode=700")
+        };
         assert_eq!(ours(&line("sheave", "bpf")), Some("/run/a b".into()));
         assert_eq!(ours(&line("bpf", "bpf")), None);
         assert_eq!(ours(&line("sheave", "tmpfs")), None);

@@ -37,10 +37,8 @@ impl Programs {
 
 /// Does nothing more to a program that is loaded.
 fn load_program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a SchedClassifier, KernelError> {
-    let program: &mut SchedClassifier = ebpf
-        .program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(KernelError::NoProgram { name })?;
+    let program: &mut SchedClassifier =
+        ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(KernelError::NoProgram { name })?;
     match program.load() {
         Err(ProgramError::AlreadyLoaded) | Ok(()) => Ok(program),
         Err(cause) => Err(KernelError::Program { name, cause: explain(&cause) }),

@@ -165,7 +165,8 @@ fn devices_that_come_and_go_are_followed() {
         eventually("one is gone", || attachments.borrow().attached.len() == 9).await;
         assert!(!names().contains(&"pod3".to_owned()));
         let pins = || std::fs::read_dir(sandbox.pin_dir().join(format!("v{}", proxy_common::wire::LAYOUT))).unwrap();
-        let links_dir = pins().flatten().find(|entry| entry.file_name().to_string_lossy().starts_with("links-")).unwrap();
+        let links_dir =
+            pins().flatten().find(|entry| entry.file_name().to_string_lossy().starts_with("links-")).unwrap();
         assert_eq!(std::fs::read_dir(links_dir.path()).unwrap().count(), 18, "its links are unpinned");
     });
 }

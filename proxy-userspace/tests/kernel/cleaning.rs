@@ -32,7 +32,11 @@ fn nothing_is_left() {
             assert!(!ours::has_clsact("pod0"));
             eventually("no program is left", || ours::programs(&maps).is_empty()).await;
             eventually("no map is left", || ours::still_there(&maps).is_empty()).await;
-            assert_eq!(cleanup(&sandbox.pin_dir()).await.unwrap(), Default::default(), "a second time there is nothing");
+            assert_eq!(
+                cleanup(&sandbox.pin_dir()).await.unwrap(),
+                Default::default(),
+                "a second time there is nothing"
+            );
             run("ip", "link del pod0");
         }
     });

@@ -47,7 +47,9 @@ fn missing_privileges_are_named() {
         // SAFETY: version 3 of capset(2) reads a header of two words and two sets of three words.
         let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
         assert_eq!(result, 0);
-        for error in [Runtime::open(&sandbox.options()).map(drop).unwrap_err(), cleanup(&sandbox.pin_dir()).await.unwrap_err()] {
+        for error in
+            [Runtime::open(&sandbox.options()).map(drop).unwrap_err(), cleanup(&sandbox.pin_dir()).await.unwrap_err()]
+        {
             assert!(matches!(error, KernelError::Privileges { .. }), "{error}");
             assert!(error.to_string().contains("CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON missing; run as root"), "{error}");
         }
