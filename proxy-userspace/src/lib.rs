@@ -3,5 +3,12 @@
 //! `model`, `desired` and `reconcile` are pure: no aya, no files, no sockets, no clock. `kernel` is the only module
 //! that imports aya. `agent` is the only one that knows every part.
 
+pub mod agent;
+pub mod cli;
+pub mod config;
 pub mod desired;
+pub mod kernel;
 pub mod model;
+pub mod object;
+pub mod reconcile;
+pub mod source;

@@ -2,8 +2,16 @@
 //!
 //! - [`cluster`]: nodes, pods, a fabric and an outside client, each a network namespace, with one real agent process
 //!   per node;
+//! - [`comparison`]: the benchmark of connections through a ClusterIP and past it;
+//! - [`demo`]: what `cargo xtask demo` shows;
+//! - [`kubernetes`]: a real control plane for those nodes;
+//! - [`runner`]: hosts of the datapath that packet rows are run by;
 //! - [`traffic`]: small servers and clients that run inside them, and what they measured.
 
 pub mod cluster;
+pub mod comparison;
+pub mod demo;
+pub mod kubernetes;
+pub mod runner;
 pub mod statistics;
 pub mod traffic;

@@ -38,6 +38,27 @@ impl Default for Capacities {
 }
 
 impl Capacities {
+    /// Services that the defaults have room for, at 1.6 ports, 3.2 frontends and 6.5 endpoints each.
+    const DEFAULT_SERVICES: u32 = 20_000;
+
+    /// The defaults, or where there are to be more services, control tables that are larger by the same factor.
+    pub fn for_services(services: u32) -> Self {
+        let default = Self::default();
+        let scaled = |entries: u32| {
+            let factor = u64::from(services.max(Self::DEFAULT_SERVICES));
+            let entries = (u64::from(entries) * factor).div_ceil(u64::from(Self::DEFAULT_SERVICES));
+            u32::try_from(entries).unwrap_or(u32::MAX)
+        };
+        Self {
+            services: scaled(default.services),
+            frontends: scaled(default.frontends),
+            slots: scaled(default.slots),
+            maglev: scaled(default.maglev),
+            backends: scaled(default.backends),
+            ..default
+        }
+    }
+
     /// Bytes of kernel memory that all maps take when full, on a machine with `cpus` possible CPUs.
     pub fn footprint(&self, cpus: u64) -> u64 {
         Spec::all(self).iter().map(|spec| spec.footprint(cpus)).sum()

@@ -69,6 +69,9 @@ pub enum KernelError {
     #[error("netlink: {operation}: {cause}")]
     Netlink { operation: &'static str, cause: String },
 
+    #[error("reading the kernel's clock: {0}")]
+    Clock(#[source] io::Error),
+
     #[error("the task that watches the devices has ended")]
     WatcherGone,
 }

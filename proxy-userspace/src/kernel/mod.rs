@@ -11,8 +11,10 @@ mod cleanup;
 mod error;
 mod links;
 mod load;
+mod local_ports;
+mod lock;
 mod mapped;
-mod namespace;
+mod per_cpu;
 mod pins;
 mod preconditions;
 mod raw;
@@ -25,11 +27,16 @@ pub mod tick;
 pub use capacity::Capacities;
 pub use cleanup::{Removed, cleanup};
 pub use error::KernelError;
-pub use links::{AddressBook, Attached, Interface, InterfaceAddress, LinkOptions, Links, Role};
+pub use links::{Attached, Attachments, Failed, LinkOptions, Links, Role};
 pub use load::{KernelLog, Programs};
+pub use local_ports::masquerade_ports;
 pub use tables::MapTables;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use lock::PinDir;
+use specs::Spec;
 
 /// How programs are put on devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,10 +76,32 @@ impl Default for Options {
     }
 }
 
-/// Maps and programs in the kernel, not yet attached to anything by this process.
+/// Maps and programs in the kernel, not yet attached to anything by this process. The pin directory stays locked until
+/// both `tables` and `programs` (or the [`Links`] that took them) are dropped.
 pub struct Runtime {
     pub tables: MapTables,
     pub programs: Programs,
     /// Present where [`Options::log_level`] asks for it; somebody has to run it.
     pub log: Option<KernelLog>,
+}
+
+impl Runtime {
+    /// Checks privileges, kernel and BPF filesystem; locks the pin directory; adopts the maps that are pinned there or
+    /// makes them; loads the programs.
+    ///
+    /// Has to run in the network namespace whose devices are to be served.
+    ///
+    /// # Errors
+    /// [`KernelError`] says what is missing and what to do about it. Nothing that carries traffic has been touched.
+    pub fn open(options: &Options) -> Result<Self, KernelError> {
+        preconditions::check(&options.btf)?;
+        bpffs::ensure(&options.pin_dir)?;
+        let pins = Arc::new(PinDir::lock(&options.pin_dir)?);
+        pins.refuse_other_namespaces()?;
+        let layout = pins.layout();
+        let specs = adopt::adopt(&layout.maps(), Spec::all(&options.capacities))?;
+        let (programs, log) = load::load(options, &specs, &pins)?;
+        let tables = MapTables::open(&layout.maps(), &specs, &pins)?;
+        Ok(Self { tables, programs, log })
+    }
 }

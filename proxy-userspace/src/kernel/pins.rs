@@ -24,9 +24,9 @@ impl Direction {
 /// read with the types of another:
 ///
 /// ```text
-/// v1/maps/FRONTENDS ...          the maps
-/// v1/links/eth0-2-ingress ...    TCX links
-/// v1/clsact-COOKIE/eth0-2 ...    empty directories: the devices of this network namespace whose clsact qdisc we made
+/// v1/maps/FRONTENDS ...                 the maps
+/// v1/links-COOKIE/eth0-2-ingress ...    TCX links on the devices of the network namespace with this cookie
+/// v1/clsact-COOKIE/eth0-2 ...           empty directories: its devices whose clsact qdisc we made
 /// ```
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
@@ -40,15 +40,8 @@ impl Layout {
 
     /// Those of all versions that are there.
     pub fn all(pin_dir: &Path) -> Vec<Self> {
-        let Ok(entries) = std::fs::read_dir(pin_dir) else { return Vec::new() };
         let ours = |name: &str| name.strip_prefix('v').is_some_and(|digits| digits.parse::<u32>().is_ok());
-        let mut found: Vec<Self> = entries
-            .flatten()
-            .filter(|entry| entry.file_name().to_str().is_some_and(ours))
-            .map(|entry| Self { base: entry.path() })
-            .collect();
-        found.sort_by(|a, b| a.base.cmp(&b.base));
-        found
+        entries(pin_dir).into_iter().filter(|(_, name)| ours(name)).map(|(base, _)| Self { base }).collect()
     }
 
     pub fn base(&self) -> &Path {
@@ -59,23 +52,46 @@ impl Layout {
         self.base.join("maps")
     }
 
-    pub fn links(&self) -> PathBuf {
-        self.base.join("links")
+    pub fn links(&self, namespace: u64) -> PathBuf {
+        self.base.join(format!("{LINKS}{namespace}"))
     }
 
-    pub fn link(&self, device: &str, index: u32, direction: Direction) -> PathBuf {
-        self.links().join(format!("{}-{}", device_entry(device, index), direction.word()))
+    pub fn link(&self, namespace: u64, device: &str, index: u32, direction: Direction) -> PathBuf {
+        self.links(namespace).join(format!("{}-{}", device_entry(device, index), direction.word()))
     }
 
-    /// Devices whose clsact qdisc we made in the network namespace with this cookie.
     pub fn clsact(&self, namespace: u64) -> PathBuf {
-        self.base.join(format!("clsact-{namespace}"))
+        self.base.join(format!("{CLSACT}{namespace}"))
     }
 
-    /// Cookie of the network namespace that an entry of the base directory was made for by [`Self::clsact`].
-    pub fn namespace_of(entry: &str) -> Option<u64> {
-        entry.strip_prefix("clsact-")?.parse().ok()
+    /// The directories of links, with the cookies of their network namespaces.
+    pub fn all_links(&self) -> Vec<(u64, PathBuf)> {
+        self.by_namespace(LINKS)
     }
+
+    /// The directories of clsact qdiscs, with the cookies of their network namespaces.
+    pub fn all_clsact(&self) -> Vec<(u64, PathBuf)> {
+        self.by_namespace(CLSACT)
+    }
+
+    fn by_namespace(&self, prefix: &str) -> Vec<(u64, PathBuf)> {
+        entries(&self.base)
+            .into_iter()
+            .filter_map(|(path, name)| Some((name.strip_prefix(prefix)?.parse().ok()?, path)))
+            .collect()
+    }
+}
+
+const LINKS: &str = "links-";
+const CLSACT: &str = "clsact-";
+
+/// Paths and names of what is in a directory, sorted; nothing if there is no such directory.
+pub(super) fn entries(directory: &Path) -> Vec<(PathBuf, String)> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut found: Vec<_> =
+        entries.flatten().filter_map(|entry| Some((entry.path(), entry.file_name().into_string().ok()?))).collect();
+    found.sort();
+    found
 }
 
 /// `name-index`, with the dots of the name escaped: a BPF filesystem refuses names with dots
@@ -105,15 +121,15 @@ mod tests {
     #[test]
     fn pins_name_device_index_and_direction() {
         let layout = Layout::current(Path::new("/sys/fs/bpf/sheave"));
-        let path = layout.link("eth0.100", 7, Direction::Egress);
-        assert_eq!(path, Path::new(&format!("/sys/fs/bpf/sheave/v{LAYOUT}/links/eth0%2E100-7-egress")));
+        let path = layout.link(3, "eth0.100", 7, Direction::Egress);
+        assert_eq!(path, Path::new(&format!("/sys/fs/bpf/sheave/v{LAYOUT}/links-3/eth0%2E100-7-egress")));
     }
 
     #[test]
     fn names_survive_the_round_trip() {
         for name in ["eth0", "eth0.100", "cali-1-2", "a%2Eb", "%", "-"] {
             for direction in Direction::ALL {
-                let path = Layout::current(Path::new("/x")).link(name, 42, direction);
+                let path = Layout::current(Path::new("/x")).link(3, name, 42, direction);
                 let entry = path.file_name().and_then(|name| name.to_str()).unwrap();
                 assert!(!entry.contains('.'), "{entry}");
                 assert_eq!(parse_link(entry), Some((name.to_owned(), 42, direction)), "{entry}");
@@ -126,7 +142,5 @@ mod tests {
         for entry in ["", "eth0", "eth0-2", "eth0-x-ingress", "eth0-2-sideways", "-ingress"] {
             assert_eq!(parse_link(entry), None, "{entry}");
         }
-        assert_eq!(Layout::namespace_of("clsact-17"), Some(17));
-        assert_eq!(Layout::namespace_of("maps"), None);
     }
 }

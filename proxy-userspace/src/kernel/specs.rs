@@ -1,3 +1,4 @@
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
@@ -6,6 +7,7 @@ use proxy_common::wire::{
     Address, Backend, COUNTERS, Config, Device, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, ServiceName, map,
 };
 
+use super::raw::map::Shape;
 use super::{Capacities, KernelError};
 
 /// `BPF_F_NO_PREALLOC` of linux/bpf.h.
@@ -79,6 +81,23 @@ impl Spec {
         Self { flags, ..self }
     }
 
+    /// For making the map; the kernel keeps 15 bytes of its name.
+    pub fn shape_to_create(&self) -> Shape {
+        let mut name = [0; 16];
+        for (to, from) in name.iter_mut().take(15).zip(self.name.bytes()) {
+            *to = from;
+        }
+        Shape {
+            kind: self.kind as u32,
+            key_size: self.key_size,
+            value_size: self.value_size,
+            max_entries: self.max_entries,
+            flags: self.flags,
+            inner_map_and_numa_node: [0; 2],
+            name,
+        }
+    }
+
     /// Bytes of kernel memory when full: `htab_elem` has 48 bytes before its key, a bucket 16 (kernel/bpf/hashtab.c,
     /// Linux 6.18), an array rounds its values up to 8.
     pub fn footprint(&self, cpus: u64) -> u64 {
@@ -145,6 +164,16 @@ impl Spec {
             return Err(KernelError::ForeignMap { path, expected, found });
         }
         self.find(directory)?.ok_or_else(|| KernelError::NotRunning { dir: directory.to_owned() })
+    }
+
+    /// The spec with this name in `specs`.
+    pub fn of<'a>(specs: &'a [Self], name: &'static str) -> Result<&'a Self, KernelError> {
+        let unknown = || io::Error::from(io::ErrorKind::NotFound);
+        specs.iter().find(|spec| spec.name == name).ok_or_else(|| KernelError::Map {
+            name,
+            operation: "looking for its definition",
+            cause: unknown(),
+        })
     }
 
     /// What two maps must have in common for one to be read as the other.

@@ -38,6 +38,15 @@ pub struct Changes {
     pub problems: Vec<Problem>,
 }
 
+impl std::ops::AddAssign for Changes {
+    fn add_assign(&mut self, other: Self) {
+        self.services.extend(other.services);
+        self.all |= other.all;
+        self.node |= other.node;
+        self.problems.extend(other.problems);
+    }
+}
+
 impl Cluster {
     /// `node_name`: the name of this node's object. It is lower-cased, as kube-proxy does.
     pub fn new(node_name: &str, settings: Settings) -> Self {

@@ -50,7 +50,8 @@ impl NodePortAddresses {
         Ok(Some(Self::Prefixes(prefixes.collect::<Result<_, _>>()?)))
     }
 
-    /// Whether NodePorts answer on `address`, an address of this node. `primary`: the addresses of the Node object.
+    /// Whether NodePorts answer on `address`, an address of this node. `primary`: the addresses of the Node object. Here
+    /// too a family that has none is not restricted, as in kube-proxy, which makes prefixes of them.
     pub fn allows(&self, address: &IpAddr, primary: &[IpAddr]) -> bool {
         if address.is_loopback() {
             return false;
@@ -58,7 +59,7 @@ impl NodePortAddresses {
         match self {
             Self::All => true,
             Self::Primary => {
-                primary.iter().find(|ip| Family::of(ip) == Family::of(address)).is_some_and(|ip| ip == address)
+                primary.iter().find(|ip| Family::of(ip) == Family::of(address)).is_none_or(|ip| ip == address)
             }
             Self::Prefixes(prefixes) => {
                 let mut same = prefixes.iter().filter(|net| Family::of(&net.addr()) == Family::of(address)).peekable();

@@ -4,19 +4,41 @@
 //! `size_of::<K>()` bytes and values `size_of::<V>()`.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use proxy_common::wire::Wire;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::{bpf, number};
+use super::{bpf, bpf_fd, number};
 
+const CREATE: u32 = 0;
 const LOOKUP_ELEM: u32 = 1;
 const UPDATE_ELEM: u32 = 2;
 const DELETE_ELEM: u32 = 3;
 const LOOKUP_BATCH: u32 = 24;
 const UPDATE_BATCH: u32 = 26;
 const DELETE_BATCH: u32 = 27;
+
+/// What a map is made of.
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Shape {
+    pub kind: u32,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+    pub flags: u32,
+    /// Both for kinds of maps that we do not make.
+    pub inner_map_and_numa_node: [u32; 2],
+    /// Ends with a zero byte.
+    pub name: [u8; 16],
+}
+
+/// Makes a map.
+pub fn create(shape: &mut Shape) -> io::Result<OwnedFd> {
+    // SAFETY: there is no address in the attributes; the command returns a descriptor of the map.
+    unsafe { bpf_fd(CREATE, shape) }
+}
 
 #[derive(Default, IntoBytes, Immutable)]
 #[repr(C)]
@@ -125,12 +147,25 @@ pub unsafe fn lookup_batch<K: Wire, V: Wire>(
     values: &mut [V],
 ) -> io::Result<(usize, bool)> {
     let count = keys.len().min(values.len());
+    // SAFETY: both slices have room for `count` elements of the sizes that the caller vouches for.
+    unsafe { next_batch(map, cursor, address_mut(keys), address_mut(values), count) }
+}
+
+/// # Safety
+/// The map is a hash map or an array; there is room for `count` keys and values at the addresses.
+unsafe fn next_batch(
+    map: BorrowedFd<'_>,
+    cursor: &mut Cursor,
+    keys: u64,
+    values: u64,
+    count: usize,
+) -> io::Result<(usize, bool)> {
     let mut next = [0_u32; 1];
     let mut batch = Batch {
         in_batch: cursor.0.as_ref().map_or(0, |position| address(position)),
         out_batch: address_mut(&mut next),
-        keys: address_mut(keys),
-        values: address_mut(values),
+        keys,
+        values,
         ..Batch::new(map, count)
     };
     // SAFETY: the kernel writes at most `count` keys and values and four bytes of position.
@@ -143,5 +178,35 @@ pub unsafe fn lookup_batch<K: Wire, V: Wire>(
         }
         Err(cause) if cause.raw_os_error() == Some(libc::ENOENT) => Ok((read, true)),
         Err(cause) => Err(cause),
+    }
+}
+
+/// Copies every element of `from` to `to` (Linux 5.6).
+///
+/// # Safety
+/// Both are hash maps or both are arrays, with keys of `key_size` and values of `value_size` bytes and no more than one
+/// value for each key.
+pub unsafe fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, key_size: usize, value_size: usize) -> io::Result<()> {
+    let mut length = 4096;
+    let mut cursor = Cursor::default();
+    loop {
+        let (mut keys, mut values) = (vec![0_u8; length * key_size], vec![0_u8; length * value_size]);
+        // SAFETY: the buffers have room for `length` keys and values.
+        let next = unsafe { next_batch(from, &mut cursor, address_mut(&mut keys), address_mut(&mut values), length) };
+        let (read, over) = match next {
+            Err(cause) if cause.raw_os_error() == Some(libc::ENOSPC) => {
+                length *= 2;
+                continue;
+            }
+            result => result?,
+        };
+        if read > 0 {
+            let mut batch = Batch { keys: address(&keys), values: address(&values), ..Batch::new(to, read) };
+            // SAFETY: the kernel reads `read` keys and values, of which the buffers have at least as many.
+            unsafe { bpf(UPDATE_BATCH, &mut batch) }?;
+        }
+        if over {
+            return Ok(());
+        }
     }
 }

@@ -1,0 +1,258 @@
+//! The agent: the only module that knows every part, and the order in which they start and stop.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, error, info, warn};
+
+use crate::config::{self, AgentArgs, AgentConfig, FileWatch, KernelConfig, Loaded};
+use crate::desired::{NodeSettings, compile, node_addresses, node_state};
+use crate::kernel::tick::Tick;
+use crate::kernel::{AttachMode, Capacities, LinkOptions, Links, MapTables, Options, Runtime, masquerade_ports};
+use crate::model::{Changes, Cluster, Interface, ObjectName, Problem};
+use crate::reconcile::{Limits, Reconciler, Report};
+use crate::source::Message;
+
+/// A UDP flow that is idle for longer gets a backend anew: the time after which conntrack forgets a flow with replies
+/// (`nf_conntrack_udp_timeout_stream`, Linux 4.20).
+const UDP_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// TCP resets and ICMP errors that one CPU may send in a second: as many as the kernel's own limit for a host
+/// (`net.ipv4.icmp_msgs_per_sec`).
+const REJECTS_PER_SECOND: u32 = 1000;
+
+/// How many messages of the source are taken in at once. What has piled up is written in one go, so that a burst costs
+/// less than its parts.
+const BATCH: usize = 256;
+
+/// Runs the agent until it gets SIGTERM or SIGINT. What is in the kernel then stays and goes on working.
+///
+/// # Errors
+/// What keeps it from starting, and settings of the source that no retry can mend.
+pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
+    let Loaded { config, warnings } = AgentConfig::load(args)?;
+    for warning in &warnings {
+        warn!("{warning}");
+    }
+    let tick = Tick::detect()?;
+    let node_settings = node_settings(&config, tick)?;
+    let Runtime { tables, programs, log } = Runtime::open(&options(&config.kernel))?;
+    if let Some(log) = log {
+        tokio::spawn(log.run());
+    }
+    let links = Links::start(programs, link_options(&config)).await?;
+    let limits = Limits { services: config.kernel.max_services as usize, ..Limits::default() };
+    let mut agent = Agent {
+        cluster: Cluster::new(&config.node_name, config.settings),
+        reconciler: Reconciler::adopt(&tables, limits)?,
+        tables,
+        interfaces: links.interfaces(),
+        links,
+        node_settings,
+        started: Instant::now(),
+        is_ready: false,
+    };
+    info!(node = config.node_name, pin_dir = %config.kernel.pin_dir.display(), "waiting for the first complete lists");
+    agent.serve(&config).await
+}
+
+struct Agent {
+    cluster: Cluster,
+    reconciler: Reconciler,
+    tables: MapTables,
+    interfaces: watch::Receiver<Vec<Interface>>,
+    links: Links,
+    node_settings: NodeSettings,
+    /// Where the clock of the reconciler begins.
+    started: Instant,
+    /// The first complete state is in the maps, and the programs are on the devices.
+    is_ready: bool,
+}
+
+impl Agent {
+    async fn serve(&mut self, config: &AgentConfig) -> anyhow::Result<()> {
+        let (sender, mut messages) = mpsc::channel(4 * BATCH);
+        let (source, node_name) = (config.source.clone(), config.node_name.clone());
+        let mut source = tokio::spawn(async move { source.run(&node_name, sender).await });
+        let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+        let mut interrupted = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+        let mut file = config.file.as_ref().map(FileWatch::new);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let retry_at = self.reconciler.retry_at().filter(|_| self.is_ready).map(|at| self.started + at);
+            tokio::select! {
+                count = messages.recv_many(&mut batch, BATCH), if !messages.is_closed() || !messages.is_empty() => {
+                    if count > 0 {
+                        self.take(batch.drain(..)).await?;
+                    }
+                }
+                ended = &mut source => {
+                    return ended.context("the source ended").and_then(|result| Ok(result?));
+                }
+                Ok(()) = self.interfaces.changed() => self.sync_node(),
+                () = sleep_until(retry_at) => {
+                    let report = self.reconciler.retry(&mut self.tables, self.started.elapsed());
+                    log_report("retry", &report, None);
+                }
+                () = changed(file.as_mut()) => {
+                    warn!("the configuration file has changed; restart the agent to use it");
+                }
+                _ = terminated.recv() => break,
+                _ = interrupted.recv() => break,
+            }
+        }
+        info!("stopping; the kernel goes on with what it has");
+        Ok(())
+    }
+
+    async fn take(&mut self, messages: impl Iterator<Item = Message>) -> anyhow::Result<()> {
+        let mut changes = Changes::default();
+        let mut oldest: Option<Instant> = None;
+        for message in messages {
+            match message {
+                Message::Arrival(arrival) => {
+                    oldest = Some(oldest.map_or(arrival.at, |at| at.min(arrival.at)));
+                    changes += self.cluster.apply(arrival.event);
+                }
+                Message::Problem(problem) => warn!("{problem}"),
+                Message::Recovered(problem) => info!("{problem}"),
+            }
+        }
+        log_problems(&changes.problems);
+        if changes.node {
+            let addresses = node_addresses(&self.cluster, &self.node_settings);
+            self.links.set_node_addresses(addresses).await?;
+        }
+        if !self.is_ready {
+            if self.cluster.is_complete() {
+                self.start().await?;
+            }
+            return Ok(());
+        }
+        if changes.node {
+            self.sync_node();
+        }
+        if changes.all {
+            self.sync_services();
+        } else if !changes.services.is_empty() {
+            let services = compiled(&self.cluster, changes.services.iter());
+            let report = self.reconciler.apply(&mut self.tables, services, self.started.elapsed());
+            log_report("change", &report, oldest.map(|at| (changes.services.len(), at.elapsed())));
+        }
+        Ok(())
+    }
+
+    /// The first sync. Only with the maps complete do the programs go to the devices, where they replace those of an
+    /// earlier agent.
+    async fn start(&mut self) -> anyhow::Result<()> {
+        self.is_ready = true;
+        self.sync_node();
+        self.sync_services();
+        let attachments = self.links.attach().await?;
+        info!(
+            devices = attachments.attached.len(),
+            failed = attachments.failed.len(),
+            seconds = self.started.elapsed().as_secs_f64(),
+            "ready"
+        );
+        Ok(())
+    }
+
+    fn sync_services(&mut self) {
+        let services = compiled(&self.cluster, self.cluster.service_names());
+        let report = self.reconciler.sync(&mut self.tables, services, self.started.elapsed());
+        log_report("full sync", &report, None);
+    }
+
+    fn sync_node(&mut self) {
+        if !self.is_ready {
+            return;
+        }
+        let state = node_state(&self.interfaces.borrow_and_update(), &self.cluster, &self.node_settings);
+        let report = self.reconciler.set_node(&mut self.tables, &state, self.started.elapsed());
+        log_report("node", &report, None);
+    }
+}
+
+fn compiled<'a>(
+    cluster: &'a Cluster,
+    names: impl Iterator<Item = &'a ObjectName>,
+) -> Vec<(ObjectName, Vec<crate::desired::ServicePort>)> {
+    names.map(|name| (name.clone(), compile(cluster, name))).collect()
+}
+
+/// `change`: how many services changed, and how long ago the source learned of the first one.
+fn log_report(what: &'static str, report: &Report, change: Option<(usize, Duration)>) {
+    let writes = report.writes.total();
+    match change {
+        Some((services, since)) => {
+            debug!(services, writes, event_to_maps_us = since.as_micros() as u64, "{what} written");
+        }
+        None if writes > 0 => info!(writes, detail = ?report.writes, "{what} written"),
+        None => debug!(writes, "{what} written"),
+    }
+    log_problems(&report.problems);
+    if let Some(cause) = &report.error {
+        error!("{what}: {cause}; trying again");
+    }
+}
+
+fn log_problems(problems: &[Problem]) {
+    for problem in problems {
+        warn!("{problem}");
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn changed(file: Option<&mut FileWatch>) {
+    match file {
+        Some(file) => file.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn node_settings(config: &AgentConfig, tick: Tick) -> anyhow::Result<NodeSettings> {
+    let ticks_per_second = tick.length().as_secs_f64().recip();
+    Ok(NodeSettings {
+        node_port_addresses: config.node_port_addresses.clone(),
+        cluster_cidrs: config.cluster_cidrs.clone(),
+        bind_address: config.bind_address,
+        masquerade_ports: masquerade_ports()?,
+        udp_timeout: tick.ticks(UDP_TIMEOUT),
+        rejects_per_tick: (f64::from(REJECTS_PER_SECOND) / ticks_per_second).ceil() as u32,
+    })
+}
+
+fn options(config: &KernelConfig) -> Options {
+    Options {
+        pin_dir: config.pin_dir.clone(),
+        capacities: Capacities::for_services(config.max_services),
+        log_level: config.log_level.number(),
+        btf: config.btf.clone(),
+    }
+}
+
+fn link_options(config: &AgentConfig) -> LinkOptions {
+    let KernelConfig { links, attach_mode, .. } = &config.kernel;
+    LinkOptions {
+        mode: match attach_mode {
+            config::AttachMode::Auto => AttachMode::Auto,
+            config::AttachMode::Tcx => AttachMode::Tcx,
+            config::AttachMode::Clsact => AttachMode::Clsact,
+        },
+        exclude: links.exclude.clone(),
+        pod_links: links.pods.clone(),
+        uplinks: links.uplinks.clone(),
+        overlays: links.overlays.clone(),
+        node_addresses: config.bind_address.iter().copied().collect::<Vec<IpAddr>>(),
+    }
+}

@@ -1,0 +1,63 @@
+use std::{path::PathBuf, time::Duration};
+
+/// Tells when the configuration file says something else than at the start.
+#[derive(Debug)]
+pub struct FileWatch {
+    path: PathBuf,
+    text: Option<String>,
+}
+
+impl FileWatch {
+    /// How often the file is read. It is small and seldom changes; reading it survives every way of replacing it, the
+    /// link swap of a mounted ConfigMap among them, without a watch on each directory of the path.
+    const INTERVAL: Duration = Duration::from_secs(5);
+
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let text = std::fs::read_to_string(&path).ok();
+        Self { path, text }
+    }
+
+    /// Returns when the content differs from what was last seen. A file that is absent for a while is no change.
+    /// Safe to drop and call again.
+    pub async fn changed(&mut self) {
+        self.changed_within(Self::INTERVAL).await;
+    }
+
+    async fn changed_within(&mut self, interval: Duration) {
+        loop {
+            tokio::time::sleep(interval).await;
+            if let Ok(text) = std::fs::read_to_string(&self.path)
+                && self.text.as_ref() != Some(&text)
+            {
+                self.text = Some(text);
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn row_13_a_written_and_a_renamed_file_are_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.conf");
+        std::fs::write(&path, "a").unwrap();
+        let mut watch = FileWatch::new(&path);
+        let interval = Duration::from_millis(5);
+
+        let unchanged = tokio::time::timeout(Duration::from_millis(50), watch.changed_within(interval));
+        assert!(unchanged.await.is_err());
+        std::fs::write(&path, "b").unwrap();
+        watch.changed_within(interval).await;
+        std::fs::write(directory.path().join("next"), "c").unwrap();
+        std::fs::rename(directory.path().join("next"), &path).unwrap();
+        watch.changed_within(interval).await;
+        std::fs::remove_file(&path).unwrap();
+        let gone = tokio::time::timeout(Duration::from_millis(50), watch.changed_within(interval));
+        assert!(gone.await.is_err());
+    }
+}

@@ -1,0 +1,116 @@
+use std::{net::IpAddr, path::Path};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{ConfigError, Shared, unhonoured};
+use crate::model::parse_ip;
+
+const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
+const KIND: &str = "KubeProxyConfiguration";
+
+/// A configuration file of kube-proxy.
+#[derive(Debug)]
+pub(super) struct KubeProxyFile {
+    pub(super) shared: Shared,
+    pub(super) warnings: Vec<String>,
+}
+
+/// The fields that have an effect. `null` stands for absent everywhere, as in the files that kubeadm writes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Honoured {
+    mode: Option<String>,
+    hostname_override: Option<String>,
+    bind_address: Option<String>,
+    client_connection: Option<ClientConnection>,
+    #[serde(rename = "clusterCIDR")]
+    cluster_cidr: Option<String>,
+    detect_local_mode: Option<String>,
+    node_port_addresses: Option<Vec<String>>,
+    iptables: Option<Masquerade>,
+    nftables: Option<Masquerade>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ClientConnection {
+    kubeconfig: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Masquerade {
+    masquerade_all: Option<bool>,
+}
+
+impl KubeProxyFile {
+    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let syntax = |error: serde_saphyr::Error| ConfigError::Syntax {
+            path: path.to_owned(),
+            message: error.without_snippet().to_string(),
+        };
+        let tree: Value = serde_saphyr::from_str(text).map_err(syntax)?;
+        for (field, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+            let found = tree.get(field).and_then(Value::as_str).unwrap_or_default();
+            if found != expected {
+                let found = found.to_owned();
+                return Err(ConfigError::WrongType { path: path.to_owned(), field, found, expected });
+            }
+        }
+        let honoured: Honoured = serde_saphyr::from_str(text).map_err(syntax)?;
+        let mode = honoured.mode.as_deref().unwrap_or_default();
+        if !matches!(mode, "" | "iptables" | "nftables" | "ipvs") {
+            return Err(ConfigError::Mode { path: path.to_owned(), mode: mode.to_owned() });
+        }
+        let mut warnings = unhonoured::warnings(&tree, mode);
+        let shared = honoured.shared(path, &mut warnings)?;
+        Ok(Self { shared, warnings })
+    }
+}
+
+impl Honoured {
+    fn shared(self, path: &Path, warnings: &mut Vec<String>) -> Result<Shared, ConfigError> {
+        let nftables = self.mode.as_deref() == Some("nftables");
+        let masquerade = if nftables { self.nftables } else { self.iptables };
+        let node_port_addresses = self.node_port_addresses.unwrap_or_default();
+        if node_port_addresses.is_empty() && !nftables {
+            warnings.push(
+                "nodePortAddresses is not set: NodePorts answer on the addresses of the Node object, as with kube-proxy \
+                 in nftables mode; set it to [\"all\"] to have them answer on every address of the node"
+                    .into(),
+            );
+        }
+        let kubeconfig = self.client_connection.and_then(|connection| connection.kubeconfig);
+        let detects_by_cidr = matches!(self.detect_local_mode.as_deref(), None | Some("" | "ClusterCIDR"));
+        let cluster_cidr = self.cluster_cidr.filter(|_| detects_by_cidr).unwrap_or_default();
+        Ok(Shared {
+            kubeconfig: kubeconfig.filter(|path| !path.is_empty()).map(Into::into),
+            servers: Vec::new(),
+            node_port_addresses,
+            cluster_cidrs: cluster_cidr.split(',').map(str::to_owned).collect(),
+            hostname: self.hostname_override.filter(|name| !name.trim().is_empty()),
+            bind_address: bind_address(path, self.bind_address.as_deref().unwrap_or_default())?,
+            masquerade_all: masquerade.and_then(|section| section.masquerade_all).unwrap_or_default(),
+        })
+    }
+}
+
+/// An unspecified address says nothing about the node: kube-proxy takes it as "find out".
+fn bind_address(path: &Path, text: &str) -> Result<Option<IpAddr>, ConfigError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = parse_ip(text).ok_or_else(|| ConfigError::NotAnAddress {
+        path: path.to_owned(),
+        field: "bindAddress",
+        value: text.to_owned(),
+    })?;
+    Ok(Some(address).filter(|address| !address.is_unspecified()))
+}

@@ -1,0 +1,82 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::KernelError;
+
+/// Where the system mounts its BPF filesystem.
+const SYSTEM: &str = "/sys/fs/bpf";
+
+/// The source of a mount that we made, as mountinfo shows it.
+const SOURCE: &str = "sheave";
+
+/// Sees to it that `directory` is, or can be made, on a BPF filesystem: mounts one on /sys/fs/bpf if it lies below,
+/// otherwise on the directory itself.
+pub(super) fn ensure(directory: &Path) -> Result<(), KernelError> {
+    if is_bpffs(directory) {
+        return Ok(());
+    }
+    let target = if directory.starts_with(SYSTEM) { Path::new(SYSTEM) } else { directory };
+    let failed = |cause: io::Error| KernelError::NoBpffs { path: target.to_owned(), cause };
+    if target == directory {
+        std::fs::create_dir_all(directory).map_err(KernelError::path("making pin directory", directory))?;
+    }
+    let mut entries = std::fs::read_dir(target).map_err(failed)?;
+    if entries.next().is_some() {
+        return Err(KernelError::MountWouldHide { path: target.to_owned() });
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some(SOURCE), target, Some("bpf"), flags, Some("mode=0700")).map_err(|cause| failed(cause.into()))?;
+    tracing::info!(path = %target.display(), "mounted a BPF filesystem");
+    Ok(())
+}
+
+/// Whether the nearest directory that exists is on a BPF filesystem.
+fn is_bpffs(directory: &Path) -> bool {
+    directory
+        .ancestors()
+        .find(|ancestor| ancestor.exists())
+        .and_then(|there| statfs(there).ok())
+        .is_some_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// Unmounts the filesystem on `directory` if [`ensure`] mounted it there and nothing is left in it.
+pub(super) fn release(directory: &Path) -> Result<bool, KernelError> {
+    let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+    let Ok(directory) = directory.canonicalize() else { return Ok(false) };
+    if directory == Path::new(SYSTEM) || !mounts.lines().any(|line| ours(line).as_deref() == Some(&directory)) {
+        return Ok(false);
+    }
+    let empty = std::fs::read_dir(&directory).is_ok_and(|mut entries| entries.next().is_none());
+    if empty {
+        umount2(&directory, MntFlags::MNT_DETACH)
+            .map_err(|cause| KernelError::path("unmounting", &directory)(cause.into()))?;
+    }
+    Ok(empty)
+}
+
+/// The mount point in a line of mountinfo (proc_pid_mountinfo(5)) of a BPF filesystem that we mounted.
+fn ours(line: &str) -> Option<PathBuf> {
+    let (mount, filesystem) = line.split_once(" - ")?;
+    let mut filesystem = filesystem.split(' ');
+    if filesystem.next() != Some("bpf") || filesystem.next() != Some(SOURCE) {
+        return None;
+    }
+    mount.split(' ').nth(4).map(|path| path.replace("\\040", " ").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_its_own_mounts() {
+        let line = |source: &str, kind: &str| format!("36 25 0:32 / /run/a\\040b rw,nosuid shared:9 - {kind} {source} rw,mode=700");
+        assert_eq!(ours(&line("sheave", "bpf")), Some("/run/a b".into()));
+        assert_eq!(ours(&line("bpf", "bpf")), None);
+        assert_eq!(ours(&line("sheave", "tmpfs")), None);
+        assert_eq!(ours(""), None);
+    }
+}

@@ -1,0 +1,344 @@
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
+
+use super::{
+    adopt::{Adopted, adopt},
+    batch::Batch,
+    claims::Claims,
+    node::Node,
+    port::{Placement, Port},
+    report::Report,
+    space::{Shortage, Space},
+    tables::{Capacity, Snapshot, TableError, Tables},
+};
+use crate::{
+    desired::{NodeState, ServicePort},
+    model::{ObjectName, Problem},
+};
+
+/// What the reconciler is told once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most services that are carried; the map of services counts service ports. Services that are in the maps already
+    /// when the maximum is lowered stay there.
+    pub services: usize,
+    /// How long places in maps that nobody names any more stay as they are, for programs that read their name just
+    /// before. A program runs within one RCU read-side critical section: microseconds, with a preempted CPU
+    /// milliseconds. Rapid changes of large services need room for all sets of this time.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { services: 10_000, grace: Duration::from_secs(1) }
+    }
+}
+
+/// How long after a failed write the next attempt is made.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Keeps the maps at what services and node are to have there. The only writer of the maps of the control plane.
+///
+/// Every time that is passed in comes from one clock that never goes back.
+#[derive(Debug)]
+pub struct Reconciler {
+    limits: Limits,
+    services: HashMap<ObjectName, Entry>,
+    ports: HashMap<u32, Port>,
+    claims: Claims,
+    space: Space,
+    node: Node,
+    /// To be cleared away with the first full sync.
+    leftovers: Option<Batch>,
+    /// Services that have a place in the maps.
+    placed: usize,
+    refused: BTreeMap<ObjectName, Shortage>,
+    /// A write failed: what the maps hold is not known. The time of the next attempt.
+    failed: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    wanted: Vec<ServicePort>,
+    /// Of its service ports in the maps.
+    ids: Vec<u32>,
+    /// The maps hold what is wanted, as far as no other service has the frontends.
+    in_force: bool,
+}
+
+impl Reconciler {
+    /// Starts from what the maps hold. Nothing is written; what nobody wants goes with the first [`Self::sync`].
+    ///
+    /// # Errors
+    /// If a map cannot be read.
+    pub fn adopt(tables: &impl Tables, limits: Limits) -> Result<Self, TableError> {
+        let snapshot = tables.snapshot()?;
+        let Adopted { space, ports, claims, leftovers } = adopt(&snapshot, tables.capacity());
+        let mut reconciler = Self {
+            limits,
+            services: HashMap::new(),
+            ports,
+            claims,
+            space,
+            node: Node::default(),
+            leftovers: Some(leftovers),
+            placed: 0,
+            refused: BTreeMap::new(),
+            failed: None,
+        };
+        reconciler.node.adopt(&snapshot);
+        reconciler.enter_ports();
+        Ok(reconciler)
+    }
+
+    /// A full sync: `services` are all there are. Only differences are written.
+    pub fn sync(
+        &mut self,
+        tables: &mut impl Tables,
+        services: impl IntoIterator<Item = (ObjectName, Vec<ServicePort>)>,
+        now: Duration,
+    ) -> Report {
+        let mut changes: Vec<_> = services.into_iter().collect();
+        let listed: HashSet<&ObjectName> = changes.iter().map(|(name, _)| name).collect();
+        let gone: Vec<_> =
+            self.services.keys().filter(|name| !listed.contains(name)).map(|name| (name.clone(), Vec::new())).collect();
+        changes.extend(gone);
+        let leftovers = self.leftovers.take().unwrap_or_default();
+        self.run(tables, changes, leftovers, now)
+    }
+
+    /// Takes in the services that changed, each with all of its service ports; none: the service is gone.
+    pub fn apply(
+        &mut self,
+        tables: &mut impl Tables,
+        services: impl IntoIterator<Item = (ObjectName, Vec<ServicePort>)>,
+        now: Duration,
+    ) -> Report {
+        self.run(tables, services.into_iter().collect(), Batch::default(), now)
+    }
+
+    /// Writes the differences of the node's addresses, devices and configuration.
+    pub fn set_node(&mut self, tables: &mut impl Tables, node: &NodeState, now: Duration) -> Report {
+        self.node.want(node.clone());
+        self.run(tables, Vec::new(), Batch::default(), now)
+    }
+
+    /// Tries again what failed or was refused. To be called at [`Self::retry_at`].
+    pub fn retry(&mut self, tables: &mut impl Tables, now: Duration) -> Report {
+        self.run(tables, Vec::new(), Batch::default(), now)
+    }
+
+    /// Reads the maps anew and repairs whatever somebody else has changed in them. Meant for once in an hour: it takes
+    /// as long as a start.
+    pub fn repair(&mut self, tables: &mut impl Tables, now: Duration) -> Report {
+        self.failed = Some(now);
+        self.run(tables, Vec::new(), Batch::default(), now)
+    }
+
+    /// When there is work to try again; `None`: the maps hold all that is wanted. After a failed write that is so for
+    /// every change until then: the maps are read again first.
+    pub fn retry_at(&self) -> Option<Duration> {
+        self.failed.or_else(|| self.space.release_at().filter(|_| !self.refused.is_empty()))
+    }
+
+    /// Services that are refused as a whole. What an earlier version of one has in the maps is still in force.
+    pub fn refused(&self) -> impl Iterator<Item = Problem> {
+        self.refused.iter().map(|(name, shortage)| refusal(name, shortage))
+    }
+
+    fn run(
+        &mut self,
+        tables: &mut impl Tables,
+        changes: Vec<(ObjectName, Vec<ServicePort>)>,
+        leftovers: Batch,
+        now: Duration,
+    ) -> Report {
+        let mut report = Report::default();
+        if let Some(at) = self.failed {
+            for (name, wanted) in changes {
+                let entry = self.services.entry(name).or_default();
+                *entry = Entry { wanted, in_force: false, ids: std::mem::take(&mut entry.ids) };
+            }
+            if at <= now {
+                self.resync(tables, now, &mut report);
+            }
+            return report;
+        }
+        let mut made_room = self.space.release(now);
+        made_room |= self.pass(tables, changes, leftovers, now, &mut report);
+        if made_room && !self.refused.is_empty() && self.failed.is_none() {
+            let again = self.refused.keys().cloned().collect::<Vec<_>>();
+            let again = again.into_iter().map(|name| self.take_wanted(name)).collect();
+            self.pass(tables, again, Batch::default(), now, &mut report);
+        }
+        report
+    }
+
+    /// After a failed write: reads the maps and writes all differences.
+    fn resync(&mut self, tables: &mut impl Tables, now: Duration, report: &mut Report) {
+        let snapshot = match tables.snapshot() {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                self.failed = Some(now + RETRY);
+                report.error = Some(error);
+                return;
+            }
+        };
+        self.failed = None;
+        let leftovers = self.start_over(&snapshot, tables.capacity());
+        // Before the first full sync, what was found in the maps is not wanted yet and must not go either.
+        let is_told = |entry: &Entry| self.leftovers.is_none() || !entry.wanted.is_empty();
+        let told = self.services.iter().filter(|(_, entry)| is_told(entry));
+        let names: Vec<ObjectName> = told.map(|(name, _)| name.clone()).collect();
+        let all = names.into_iter().map(|name| self.take_wanted(name)).collect();
+        self.pass(tables, all, leftovers, now, report);
+    }
+
+    fn start_over(&mut self, snapshot: &Snapshot, capacity: Capacity) -> Batch {
+        let Adopted { space, ports, mut claims, leftovers } = adopt(snapshot, capacity);
+        claims.inherit(&mut self.claims);
+        (self.space, self.ports, self.claims) = (space, ports, claims);
+        self.node.adopt(snapshot);
+        for entry in self.services.values_mut() {
+            entry.ids.clear();
+            entry.in_force = false;
+        }
+        self.enter_ports();
+        match &mut self.leftovers {
+            Some(waiting) => {
+                *waiting = leftovers;
+                Batch::default()
+            }
+            None => leftovers,
+        }
+    }
+
+    /// Enters the service ports that were found in the maps.
+    fn enter_ports(&mut self) {
+        let mut ids: Vec<u32> = self.ports.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            if let Some(port) = self.ports.get(&id) {
+                self.services.entry(port.name.service()).or_default().ids.push(id);
+            }
+        }
+        self.placed = self.services.values().filter(|entry| !entry.ids.is_empty()).count();
+    }
+
+    fn take_wanted(&mut self, name: ObjectName) -> (ObjectName, Vec<ServicePort>) {
+        let wanted = self.services.get_mut(&name).map(|entry| std::mem::take(&mut entry.wanted));
+        (name, wanted.unwrap_or_default())
+    }
+
+    /// Plans `changes`, writes them and puts what they free into quarantine. `true`: there is room that was not there
+    /// before.
+    fn pass(
+        &mut self,
+        tables: &mut impl Tables,
+        mut changes: Vec<(ObjectName, Vec<ServicePort>)>,
+        mut batch: Batch,
+        now: Duration,
+        report: &mut Report,
+    ) -> bool {
+        // Those that go make room; then the oldest first, so that every node refuses the same ones.
+        let age = |wanted: &[ServicePort]| wanted.first().map(|port| port.created);
+        changes.sort_by(|(a, a_wanted), (b, b_wanted)| (age(a_wanted), a).cmp(&(age(b_wanted), b)));
+        let placed = self.placed;
+        for (name, wanted) in changes {
+            self.plan(name, wanted, &mut batch, report);
+        }
+        self.claims.settle(&self.ports, &mut batch, &mut report.problems);
+        batch.config = self.node.config_to_write(self.claims.node_port_range());
+        let written = match self.node.write(tables, &mut report.writes) {
+            Ok(()) => batch.write(tables, &mut report.writes),
+            error => error,
+        };
+        if let Err(error) = written {
+            self.failed = Some(now + RETRY);
+            report.error = Some(error);
+            return false;
+        }
+        self.space.quarantine(batch.freed, now + self.limits.grace);
+        !batch.deletes.is_empty() || self.placed < placed
+    }
+
+    /// Finds places for a service and adds its writes to `batch`, or refuses it as it is now.
+    fn plan(&mut self, name: ObjectName, wanted: Vec<ServicePort>, batch: &mut Batch, report: &mut Report) {
+        let mut entry = self.services.remove(&name).unwrap_or_default();
+        if entry.in_force && entry.wanted == wanted {
+            self.services.insert(name, entry);
+            return;
+        }
+        entry.wanted = wanted;
+        match self.place(&entry) {
+            Ok(placements) => {
+                self.refused.remove(&name);
+                self.replace(&mut entry, placements, batch);
+                entry.in_force = true;
+            }
+            Err(shortage) => {
+                entry.in_force = false;
+                let problem = refusal(&name, &shortage);
+                if self.refused.insert(name.clone(), shortage) != Some(shortage) {
+                    report.problems.push(problem);
+                }
+            }
+        }
+        if !entry.wanted.is_empty() || !entry.ids.is_empty() {
+            self.services.insert(name, entry);
+        }
+    }
+
+    /// A place for every service port, or for none.
+    fn place(&mut self, entry: &Entry) -> Result<Vec<Placement>, Shortage> {
+        if entry.ids.is_empty() && !entry.wanted.is_empty() && self.placed >= self.limits.services {
+            return Err(Shortage::Services(self.limits.services));
+        }
+        let keys = entry.wanted.iter().flat_map(|port| &port.frontends).map(|frontend| &frontend.key);
+        if self.claims.peak_with(keys) > self.space.capacity.frontends as usize {
+            return Err(Shortage::Frontends(self.space.capacity.frontends));
+        }
+        let mut placements = Vec::with_capacity(entry.wanted.len());
+        for wanted in &entry.wanted {
+            let current = entry.ids.iter().filter_map(|id| self.ports.get(id)).find(|port| port.name == wanted.name);
+            match Placement::find(&mut self.space, wanted, current) {
+                Ok(placement) => placements.push(placement),
+                Err(shortage) => {
+                    placements.into_iter().for_each(|placement| placement.undo(&mut self.space));
+                    return Err(shortage);
+                }
+            }
+        }
+        Ok(placements)
+    }
+
+    fn replace(&mut self, entry: &mut Entry, placements: Vec<Placement>, batch: &mut Batch) {
+        let ids = placements.iter().map(|placement| placement.port.id).collect();
+        let old_ids = std::mem::replace(&mut entry.ids, ids);
+        for placement in placements {
+            let port = batch.add(placement, &mut self.space);
+            let old = self.ports.remove(&port.id);
+            if old.as_ref().is_some_and(|old| old.created != port.created) {
+                // A service that was made anew may lose what it had won.
+                batch.touched.extend(port.frontends.iter().map(|(key, _)| *key));
+            }
+            let old = old.map(|old| old.frontends).unwrap_or_default();
+            self.claims.replace(port.id, &old, &port.frontends, &mut batch.touched);
+            self.ports.insert(port.id, port);
+        }
+        for id in old_ids.iter().filter(|id| !entry.ids.contains(id)) {
+            if let Some(port) = self.ports.remove(id) {
+                self.claims.replace(*id, &port.frontends, &[], &mut batch.touched);
+                batch.remove(port, &mut self.space);
+            }
+        }
+        self.placed = self.placed + usize::from(!entry.ids.is_empty()) - usize::from(!old_ids.is_empty());
+    }
+}
+
+fn refusal(name: &ObjectName, shortage: &Shortage) -> Problem {
+    let message = format!("refused as a whole: {shortage}; what an earlier version of it was given stays in force");
+    Problem::new("Service", name, message)
+}

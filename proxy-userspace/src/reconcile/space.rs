@@ -1,0 +1,113 @@
+use std::{collections::VecDeque, time::Duration};
+
+use super::{ids::Ids, ranges::Ranges, tables::Capacity};
+
+/// What is free in the maps, and what will be once no packet can still see it.
+#[derive(Debug)]
+pub(super) struct Space {
+    pub capacity: Capacity,
+    pub services: Ids,
+    pub backends: Ids,
+    pub slots: Ranges,
+    pub maglev: Ranges,
+    /// By backend id, the generation of its row, used or not: it only ever rises, so that a flow never takes the next
+    /// endpoint of an id for its own.
+    generations: Vec<u32>,
+    quarantine: VecDeque<(Duration, Freed)>,
+}
+
+/// Places that no frontend names any more. A program that read the frontend just before may still be on its way to
+/// them, so they are used again only after a grace period.
+#[derive(Debug, Default)]
+pub(super) struct Freed {
+    pub services: Vec<u32>,
+    pub backends: Vec<u32>,
+    /// Starts and lengths.
+    pub slots: Vec<(u32, u32)>,
+    pub maglev: Vec<(u32, u32)>,
+}
+
+/// What a service did not find room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shortage {
+    /// The configured maximum.
+    Services(usize),
+    ServicePorts(u32),
+    Frontends(u32),
+    Slots(u32),
+    Maglev(u32),
+    Backends(u32),
+}
+
+impl Space {
+    pub fn new(capacity: Capacity, services: Ids, backends: Ids, generations: Vec<u32>) -> Self {
+        let (slots, maglev) = (Ranges::new(capacity.slots), Ranges::new(capacity.maglev));
+        Self { capacity, services, backends, slots, maglev, generations, quarantine: VecDeque::new() }
+    }
+
+    pub fn generation(&self, backend: u32) -> u32 {
+        self.generations.get(backend as usize).copied().unwrap_or_default()
+    }
+
+    pub fn raise_generation(&mut self, backend: u32) -> u32 {
+        let at = backend as usize;
+        if self.generations.len() <= at {
+            self.generations.resize(at + 1, 0);
+        }
+        let generation = self.generation(backend).wrapping_add(1);
+        if let Some(held) = self.generations.get_mut(at) {
+            *held = generation;
+        }
+        generation
+    }
+
+    pub fn quarantine(&mut self, freed: Freed, until: Duration) {
+        if !freed.is_empty() {
+            self.quarantine.push_back((until, freed));
+        }
+    }
+
+    /// Ends the quarantine of what has been in it long enough; `true` where that made room.
+    pub fn release(&mut self, now: Duration) -> bool {
+        let mut released = false;
+        while self.quarantine.front().is_some_and(|&(until, _)| until <= now) {
+            if let Some((_, freed)) = self.quarantine.pop_front() {
+                self.give_back(freed);
+                released = true;
+            }
+        }
+        released
+    }
+
+    /// When the next quarantine ends.
+    pub fn release_at(&self) -> Option<Duration> {
+        self.quarantine.front().map(|&(until, _)| until)
+    }
+
+    /// Makes places free at once: right only for those that no frontend has ever named.
+    pub fn give_back(&mut self, freed: Freed) {
+        freed.services.into_iter().for_each(|id| self.services.give_back(id));
+        freed.backends.into_iter().for_each(|id| self.backends.give_back(id));
+        freed.slots.into_iter().for_each(|(start, length)| self.slots.give_back(start, length));
+        freed.maglev.into_iter().for_each(|(start, length)| self.maglev.give_back(start, length));
+    }
+}
+
+impl Freed {
+    fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.backends.is_empty() && self.slots.is_empty() && self.maglev.is_empty()
+    }
+}
+
+impl std::fmt::Display for Shortage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Services(limit) => write!(f, "the configured maximum of {limit} services is reached"),
+            Self::ServicePorts(limit) => write!(f, "the map of services is full ({limit} service ports)"),
+            Self::Frontends(limit) => write!(f, "the map of frontends has no room for it ({limit} frontends)"),
+            Self::Slots(limit) => write!(f, "its endpoints find no room in the map of slots ({limit} slots)"),
+            Self::Maglev(limit) => write!(f, "its lookup table finds no room in the Maglev map ({limit} elements)"),
+            Self::Backends(limit) => write!(f, "its endpoints find no room in the map of backends ({limit} rows)"),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+use proxy_common::wire::{Address, Backend, Frontend, FrontendKey, LAYOUT, ServiceName};
+use proxy_userspace::kernel::{Capacities, KernelError, Options, Runtime};
+use proxy_userspace::reconcile::Tables;
+
+use crate::ours;
+use crate::sandbox::{CAPACITIES, sandbox};
+
+fn service(name: &str) -> ServiceName {
+    ServiceName {
+        namespace: ServiceName::field("default").unwrap(),
+        name: ServiceName::field(name).unwrap(),
+        port: ServiceName::field("http").unwrap(),
+        protocol: 6,
+        algorithm: 0,
+        pad: [0; 2],
+    }
+}
+
+fn key(port: u16) -> FrontendKey {
+    let address = Address::from("10.96.0.1".parse::<std::net::IpAddr>().unwrap());
+    FrontendKey { address, port: port.to_be(), protocol: 6, scope: 0 }
+}
+
+fn fill(tables: &mut impl Tables) {
+    for id in 1..100 {
+        tables.set_backend(id, Backend { port: id as u16, service: id, generation: 7, ..Backend::default() });
+    }
+    tables.set_backend_state(99, 2, 8);
+    tables.set_slots(200, &[1, 2, 3]);
+    tables.set_maglev(1000, &[4, 5]);
+    let services: Vec<_> = (1..=50).map(|id| (id, service(&format!("s{id}")))).collect();
+    tables.put_services(&services).unwrap();
+    let frontends: Vec<_> = (1..=50).map(|port| (key(port), Frontend { service: port.into(), ..Frontend::default() })).collect();
+    tables.put_frontends(&frontends).unwrap();
+    tables.put_local_addresses(&[key(0).address]).unwrap();
+    tables.put_devices(&[(3, Default::default())]).unwrap();
+    tables.set_config(&proxy_common::wire::Config { udp_timeout: 17, ..Default::default() }).unwrap();
+}
+
+fn check(tables: &impl Tables) {
+    let mut found = tables.snapshot().unwrap();
+    assert_eq!(found.backends[98], Backend { port: 98, service: 98, generation: 7, ..Backend::default() });
+    assert_eq!(found.backends[99], Backend { port: 99, service: 99, generation: 8, flags: 2, ..Backend::default() });
+    assert_eq!(found.slots[199..204], [0, 1, 2, 3, 0]);
+    assert_eq!(found.maglev[1000..1003], [4, 5, 0]);
+    found.services.sort_by_key(|(id, _)| *id);
+    assert_eq!(found.services.len(), 50);
+    assert_eq!(found.services[49], (50, service("s50")));
+    found.frontends.sort_by_key(|(_, frontend)| frontend.service);
+    assert_eq!(found.frontends.len(), 50);
+    assert_eq!(found.frontends[0], (key(1), Frontend { service: 1, ..Frontend::default() }));
+    assert_eq!(found.local_addresses, [key(0).address]);
+    assert_eq!(found.devices, [(3, Default::default())]);
+}
+
+#[test]
+fn a_restart_adopts_the_maps() {
+    sandbox(async |sandbox| {
+        let mut first = Runtime::open(&sandbox.options()).unwrap();
+        assert_eq!(first.tables.capacity().slots, CAPACITIES.slots);
+        fill(&mut first.tables);
+        check(&first.tables);
+        let maps = ours::maps(&sandbox.pin_dir());
+        drop(first);
+        let second = Runtime::open(&sandbox.options()).unwrap();
+        check(&second.tables);
+        assert_eq!(ours::maps(&sandbox.pin_dir()), maps);
+    });
+}
+
+#[test]
+fn maps_grow_with_what_is_in_them_and_never_shrink() {
+    sandbox(async |sandbox| {
+        let mut small = Runtime::open(&sandbox.options()).unwrap();
+        fill(&mut small.tables);
+        drop(small);
+        let larger = Capacities {
+            services: 5_000,
+            frontends: 5_000,
+            slots: 20_000,
+            maglev: 20_000,
+            backends: 9_000,
+            flows4: 4_096,
+            local_addresses: 64,
+            devices: 64,
+            ..CAPACITIES
+        };
+        let large = Runtime::open(&Options { capacities: larger, ..sandbox.options() }).unwrap();
+        check(&large.tables);
+        let capacity = large.tables.capacity();
+        assert_eq!((capacity.services, capacity.frontends, capacity.slots), (5_000, 5_000, 20_000));
+        assert_eq!((capacity.maglev, capacity.backends), (20_000, 9_000));
+        let reader = proxy_userspace::kernel::read::Reader::open(&sandbox.pin_dir()).unwrap();
+        let sizes = reader.sizes().unwrap();
+        assert!(sizes.contains(&("FLOWS4", CAPACITIES.flows4)), "programs write it, so it keeps its size: {sizes:?}");
+        drop(large);
+        let small = Runtime::open(&sandbox.options()).unwrap();
+        check(&small.tables);
+        assert_eq!(small.tables.capacity(), capacity);
+        assert_eq!(ours::maps(&sandbox.pin_dir()).len(), sizes.len(), "nothing but the maps is left pinned");
+    });
+}
+
+#[test]
+fn a_growth_that_was_interrupted_is_done_again() {
+    sandbox(async |sandbox| {
+        let mut small = Runtime::open(&sandbox.options()).unwrap();
+        fill(&mut small.tables);
+        drop(small);
+        let maps = sandbox.pin_dir().join(format!("v{LAYOUT}/maps"));
+        let stray = aya::maps::MapData::from_pin(maps.join("SLOTS")).unwrap();
+        stray.pin(maps.join("FRONTENDS-new")).unwrap();
+        let larger = Capacities { frontends: 5_000, ..CAPACITIES };
+        let large = Runtime::open(&Options { capacities: larger, ..sandbox.options() }).unwrap();
+        check(&large.tables);
+        assert!(!maps.join("FRONTENDS-new").exists());
+    });
+}
+
+#[test]
+fn a_pin_that_is_another_map_is_refused_by_its_path() {
+    sandbox(async |sandbox| {
+        drop(Runtime::open(&sandbox.options()).unwrap());
+        let maps = sandbox.pin_dir().join(format!("v{LAYOUT}/maps"));
+        let pin = maps.join("FRONTENDS");
+        std::fs::remove_file(&pin).unwrap();
+        aya::maps::MapData::from_pin(maps.join("SLOTS")).unwrap().pin(&pin).unwrap();
+        match Runtime::open(&sandbox.options()) {
+            Err(KernelError::ForeignMap { path, expected, found }) => {
+                assert_eq!(path, pin);
+                assert!(expected.contains("keys of 20") && found.contains("keys of 4"), "{expected} / {found}");
+            }
+            other => panic!("{:?}", other.map(drop)),
+        }
+        std::fs::remove_file(&pin).unwrap();
+        assert!(Runtime::open(&sandbox.options()).is_ok());
+    });
+}
+
+#[test]
+fn a_pin_that_is_no_map_is_refused_by_its_path() {
+    sandbox(async |sandbox| {
+        drop(Runtime::open(&sandbox.options()).unwrap());
+        let maps = sandbox.pin_dir().join(format!("v{LAYOUT}/maps"));
+        let pin = maps.join("DEVICES");
+        std::fs::remove_file(&pin).unwrap();
+        std::fs::create_dir(&pin).unwrap();
+        let error = Runtime::open(&sandbox.options()).map(drop).unwrap_err();
+        assert!(matches!(&error, KernelError::ForeignMap { path, .. } if *path == pin), "{error}");
+    });
+}
+
+#[test]
+fn deleting_what_is_not_there_is_no_error() {
+    sandbox(async |sandbox| {
+        let mut runtime = Runtime::open(&sandbox.options()).unwrap();
+        fill(&mut runtime.tables);
+        let keys: Vec<_> = (40..=60).map(key).collect();
+        runtime.tables.delete_frontends(&keys).unwrap();
+        assert_eq!(runtime.tables.snapshot().unwrap().frontends.len(), 39);
+        runtime.tables.delete_services(&[1, 2, 1]).unwrap();
+        assert_eq!(runtime.tables.snapshot().unwrap().services.len(), 48);
+    });
+}
+
+#[test]
+fn a_full_map_says_so() {
+    sandbox(async |sandbox| {
+        let mut runtime = Runtime::open(&sandbox.options()).unwrap();
+        let frontends: Vec<_> = (0..1000).map(|port| (key(port), Frontend::default())).collect();
+        let error = runtime.tables.put_frontends(&frontends).unwrap_err();
+        assert_eq!((error.map, error.operation, error.count), ("FRONTENDS", "write", 1000));
+        // Beyond the end of a mapped map nothing happens.
+        runtime.tables.set_slots(u32::MAX, &[1, 2]);
+        runtime.tables.set_slots(CAPACITIES.slots - 1, &[5, 6]);
+        assert_eq!(runtime.tables.snapshot().unwrap().slots.last(), Some(&5));
+    });
+}

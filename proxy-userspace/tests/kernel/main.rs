@@ -1,0 +1,11 @@
+//! The kernel side against this kernel. Needs root: every test has mount and network namespaces of its own, and a BPF
+//! filesystem of its own.
+
+mod adoption;
+mod attachment;
+mod cleaning;
+mod instances;
+mod ours;
+mod preconditions;
+mod reading;
+mod sandbox;

@@ -1,0 +1,73 @@
+//! What `cargo xtask bench` runs: packets and control plane by programs of their own, then real connections.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+use proxy_tests::comparison::{self, Effort, Judgement, STREAM_BAR};
+use serde_json::{Value, json};
+
+#[derive(Parser)]
+struct Options {
+    /// Program that measures packets and prints JSON
+    #[arg(long)]
+    packets: PathBuf,
+    /// Program that measures the control plane and prints JSON
+    #[arg(long)]
+    control_plane: PathBuf,
+    /// Also write the results there
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Fewer and shorter rounds: shows that it runs, judges nothing
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!("bench: a stream through a ClusterIP is below {STREAM_BAR} of the direct one");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether no bar was missed.
+fn run(options: &Options) -> Result<bool> {
+    comparison::stay_on_one_processor()?;
+    println!("packets (ns, by BPF_PROG_TEST_RUN)");
+    let packets = measured_by(&options.packets)?;
+    println!("{}\ncontrol plane (objects in memory to maps)", comparison::figures(&packets));
+    let control_plane = measured_by(&options.control_plane)?;
+    println!("{}\nconnections", comparison::figures(&control_plane));
+
+    let effort = if options.quick {
+        Effort { rounds: 3, window: Duration::from_millis(200) }
+    } else {
+        Effort { rounds: 20, window: Duration::from_millis(1000) }
+    };
+    let comparisons =
+        comparison::run(effort, |done| print!("{}", comparison::comparisons(std::slice::from_ref(done))))?;
+    println!("\n{}", comparison::comparisons(&comparisons));
+    if let Some(file) = &options.json {
+        let results = json!({"packets": packets, "control_plane": control_plane, "connections": comparisons});
+        fs::write(file, format!("{results:#}\n")).with_context(|| format!("write {}", file.display()))?;
+    }
+    // Three short rounds are no evidence.
+    Ok(options.quick || comparisons.iter().all(|it| it.judgement != Some(Judgement::Fail)))
+}
+
+fn measured_by(program: &Path) -> Result<Value> {
+    let output = Command::new(program).output().with_context(|| format!("run {}", program.display()))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {}: {}", program.display(), output.status, errors.trim());
+    serde_json::from_slice(&output.stdout).with_context(|| format!("what {} printed", program.display()))
+}

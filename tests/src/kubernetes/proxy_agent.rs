@@ -1,0 +1,138 @@
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use super::ControlPlane;
+use crate::cluster::{CLUSTER_CIDRS, Node, Place, Process, binary};
+
+/// The manifests that a user applies, so that the rights granted there are those that the agent is tested with.
+const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base");
+const NAMESPACE: &str = "kube-system";
+/// What the container of `deploy/base` is left with.
+const CAPABILITIES: &str = "+bpf,+perfmon,+net_admin";
+
+/// One round of the agent's reconciler, as it logs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Sync {
+    /// Map elements written.
+    pub writes: u64,
+    /// Microseconds from the arrival of the oldest event in it to the last map written; only of changes, since a whole
+    /// list has no one event.
+    pub event_to_maps_us: Option<u64>,
+}
+
+/// The agent of a node that takes its objects from the API server, as the service account of `deploy/base`.
+pub struct ProxyAgent {
+    process: Process,
+}
+
+impl ControlPlane<'_> {
+    /// Applies the service account, the role and its binding of `deploy/base`.
+    pub fn grant_rights(&self) -> Result<()> {
+        for file in ["service-account.yaml", "cluster-role.yaml"] {
+            self.kubectl(&["apply", "--namespace", NAMESPACE, "--filename", &format!("{DEPLOY}/{file}")])?;
+        }
+        self.bind_rights()
+    }
+
+    /// Binds the role to the service account, as the rendered kustomization does.
+    pub fn bind_rights(&self) -> Result<()> {
+        let account = format!("--serviceaccount={NAMESPACE}:sheave");
+        self.kubectl(&["create", "clusterrolebinding", "sheave", "--clusterrole=sheave", &account]).map(drop)
+    }
+
+    /// Takes the rights away; the service account stays.
+    pub fn revoke_rights(&self) -> Result<()> {
+        self.kubectl(&["delete", "clusterrolebinding", "sheave"]).map(drop)
+    }
+
+    /// Starts the agent of a node. With `masters` it is told these addresses of API servers.
+    pub fn start_agent(&self, node: &Node, masters: &[String]) -> Result<ProxyAgent> {
+        let token = self.kubectl(&["create", "token", "sheave", "--namespace", NAMESPACE])?;
+        let kubeconfig = self.directory.join(format!("{}.kubeconfig", node.name()));
+        fs::write(&kubeconfig, self.kubeconfig(token.trim())?).context("write the agent's kubeconfig")?;
+        let mut command = node.namespace().command("setpriv");
+        let bounds = ["--bounding-set", "--inh-caps"].map(|set| format!("{set}=-all,{CAPABILITIES}"));
+        command.arg("--no-new-privs").args(bounds).arg(binary::sheave()?);
+        command.args(["agent", "--verbose", "--log-format", "json"]);
+        command.args(["--hostname-override", node.name(), "--cluster-cidr", CLUSTER_CIDRS]);
+        command.arg("--pin-dir").arg(node.pin_dir()).arg("--kubeconfig").arg(kubeconfig);
+        if !masters.is_empty() {
+            command.arg("--master").arg(masters.join(","));
+        }
+        Ok(ProxyAgent { process: node.start("agent", command)? })
+    }
+}
+
+impl ProxyAgent {
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Waits for the first sync to be in the maps.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        self.process.wait_for_line(Duration::from_secs(30), is_ready)
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.process.log().lines().any(is_ready)
+    }
+
+    /// Waits for a line of the log that has all these words.
+    pub fn wait_for_words(&mut self, words: &[&str], timeout: Duration) -> Result<()> {
+        self.process.wait_for_line(timeout, |line| words.iter().all(|word| line.contains(word)))
+    }
+
+    /// The rounds so far, those that found nothing to write among them.
+    pub fn syncs(&self) -> Vec<Sync> {
+        self.process.log().lines().filter_map(sync).collect()
+    }
+
+    /// Number of map elements written so far.
+    pub fn writes(&self) -> u64 {
+        self.syncs().iter().map(|sync| sync.writes).sum()
+    }
+
+    /// The rounds after the first `seen` ones, once `quiet` has passed without a further one.
+    pub fn settle(&self, seen: usize, quiet: Duration) -> Vec<Sync> {
+        let (mut count, mut since) = (self.syncs().len(), Instant::now());
+        while since.elapsed() < quiet {
+            std::thread::sleep(quiet / 10);
+            let now = self.syncs().len();
+            if now != count {
+                (count, since) = (now, Instant::now());
+            }
+        }
+        self.syncs().split_off(seen.min(count))
+    }
+}
+
+fn is_ready(line: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Line<'a> {
+        message: &'a str,
+    }
+    serde_json::from_str::<Line<'_>>(line).is_ok_and(|line| line.message == "ready")
+}
+
+/// Only rounds have the field `writes`.
+fn sync(line: &str) -> Option<Sync> {
+    serde_json::from_str(line).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syncs_are_found_in_log_lines() {
+        let change = r#"{"level":"DEBUG","message":"change written","writes":3,"event_to_maps_us":412}"#;
+        assert_eq!(sync(change), Some(Sync { writes: 3, event_to_maps_us: Some(412) }));
+        let list = r#"{"level":"INFO","message":"full sync written","writes":9}"#;
+        assert_eq!(sync(list), Some(Sync { writes: 9, event_to_maps_us: None }));
+        assert_eq!(sync(r#"{"message":"ready"}"#), None);
+        assert!(is_ready(r#"{"message":"ready","devices":3}"#) && !is_ready(list));
+    }
+}

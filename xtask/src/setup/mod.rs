@@ -1,0 +1,45 @@
+//! Installs what is missing and says so; a machine that has everything is left alone, silently.
+
+mod bpf_linker;
+mod packages;
+mod rust_src;
+
+use anyhow::{Context as _, Result};
+
+pub use packages::{Package, download};
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Also build the Kubernetes control plane that `test kubernetes` runs (some minutes)
+    #[arg(long)]
+    kubernetes: bool,
+}
+
+/// What the kernel programs are built with.
+pub fn build_tools() -> Result<()> {
+    rust_src::ensure()
+        .context("the Rust standard library's source, which the kernel programs' `core` is built from")?;
+    bpf_linker::ensure().context("bpf-linker, which links the kernel programs")
+}
+
+/// What test clusters are made and looked at with.
+pub fn cluster_tools() -> Result<()> {
+    packages::ensure(&[
+        Package { program: "ip", name: "iproute2" },
+        Package { program: "sysctl", name: "procps" },
+        Package { program: "nsenter", name: "util-linux" },
+        Package { program: "ethtool", name: "ethtool" },
+        Package { program: "bpftool", name: "bpftool" },
+        Package { program: "iperf3", name: "iperf3" },
+    ])
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    build_tools()?;
+    cluster_tools()?;
+    if options.kubernetes {
+        crate::kubernetes::control_plane()?;
+    }
+    eprintln!("setup: everything is in place");
+    Ok(())
+}

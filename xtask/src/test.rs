@@ -1,0 +1,122 @@
+//! `cargo xtask test [SUITE...]`: `unit`, or the name of a file in `tests/tests`.
+//!
+//! `kubernetes` runs only when it is named: the control plane that it needs takes minutes to build.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{command, kubernetes, machine, setup, workspace};
+
+const UNIT: &str = "unit";
+const KUBERNETES: &str = "kubernetes";
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// `unit`, or a file of tests/tests without its suffix; all but `kubernetes` when none is given
+    suites: Vec<String>,
+    /// What follows `--` goes to the test programs, for example a filter
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+/// How a program is optimised.
+#[derive(Clone, Copy)]
+pub enum Profile {
+    /// For tests and the demo.
+    Dev,
+    /// For measurements.
+    Release,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    let known = suites()?;
+    if let Some(unknown) = options.suites.iter().find(|suite| *suite != UNIT && !known.contains(*suite)) {
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        bail!("no suite is called {unknown}: there are unit {}", known.join(" "));
+    }
+    let wanted = |suite: &str| match &options.suites[..] {
+        [] => suite != KUBERNETES,
+        named => named.iter().any(|name| name == suite),
+    };
+    let integration: Vec<&str> = known.iter().map(String::as_str).filter(|suite| wanted(suite)).collect();
+    if !integration.is_empty() {
+        machine::require_root("test")?;
+    }
+
+    setup::build_tools()?;
+    // Every suite runs, whatever became of the one before: a failure in one says nothing about the others.
+    let mut failed = Vec::new();
+    if wanted(UNIT) {
+        let units = ["proxy-common", "proxy-userspace", "xtask"].into_iter().flat_map(|name| ["--package", name]);
+        let mut cargo = cargo_test();
+        record(UNIT, cargo.args(units).arg("--").args(&options.arguments), &mut failed);
+    }
+    if !integration.is_empty() {
+        setup::cluster_tools()?;
+        let control_plane = if wanted(KUBERNETES) { Some(kubernetes::control_plane()?) } else { None };
+        let sheave = build_agent(Profile::Dev)?;
+        let mut cargo = cargo_test();
+        cargo.args(["--package", "proxy-tests", "--bins"]);
+        if wanted(UNIT) {
+            cargo.arg("--lib");
+        }
+        cargo.args(integration.iter().flat_map(|suite| ["--test", suite])).env("SHEAVE_BIN", sheave);
+        if let Some(control_plane) = &control_plane {
+            cargo.envs(control_plane.environment());
+        }
+        record(&integration.join(" "), cargo.arg("--").args(&options.arguments), &mut failed);
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Builds the agent and says where it is.
+///
+/// # Errors
+/// The build fails.
+pub fn build_agent(profile: Profile) -> Result<PathBuf> {
+    let mut cargo = command::cargo();
+    cargo.args(["build", "--package", "proxy-userspace", "--bin", "sheave"]);
+    let dir = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => {
+            cargo.arg("--release");
+            "release"
+        }
+    };
+    command::run(&mut cargo)?;
+    Ok(workspace::target_dir().join(dir).join("sheave"))
+}
+
+fn cargo_test() -> Command {
+    let mut cargo = command::cargo();
+    cargo.args(["test", "--no-fail-fast"]);
+    cargo
+}
+
+fn record(suites: &str, command: &mut Command, failed: &mut Vec<String>) {
+    if let Err(error) = command::run(command) {
+        eprintln!("xtask: {error}");
+        failed.push(suites.to_owned());
+    }
+}
+
+/// The files of `tests/tests`: a new suite needs no list to be extended.
+fn suites() -> Result<BTreeSet<String>> {
+    let dir = workspace::root().join("tests/tests");
+    let entries = fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))?;
+    let mut suites = BTreeSet::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        if let Some(suite) = name.to_str().and_then(|name| name.strip_suffix(".rs")) {
+            suites.insert(suite.to_owned());
+        }
+    }
+    Ok(suites)
+}
