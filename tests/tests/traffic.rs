@@ -35,6 +35,7 @@ fn bulk(stage: &Stage, from: &impl Place, to: SocketAddr) -> Result<()> {
     let options = StreamOptions { connections: 2, bytes: 8 << 20, ..StreamOptions::default() };
     let report = from.stream(to, &options)?;
     ensure!(report.broken().count() == 0, "{} to {to}: {report:?}\n{}", from.name(), stage.evidence());
+    println!("{} to {to}: {:.2} s for {} connections", from.name(), report.seconds, report.connections.len());
     // Datagrams of one byte, of a full frame, and of more than one.
     for size in [8, 1400] {
         let to = SocketAddr::new(to.ip(), to.port() - 1);

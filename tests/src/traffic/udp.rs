@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -109,14 +109,17 @@ fn on_one_socket(to: SocketAddr, options: &UdpOptions, stop: Option<&Stop>, tall
     let receiving = socket.try_clone()?;
     // Short, so that the receiver notices the end.
     receiving.set_read_timeout(Some(Duration::from_millis(50)))?;
-    let ended = AtomicBool::new(false);
+    // How many were sent, once that is known.
+    let sent = AtomicU64::new(u64::MAX);
     let mut answers = Tally::default();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut deadline = None;
-            while deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            while (answers.received.len() as u64) < sent.load(Ordering::Acquire)
+                && deadline.is_none_or(|deadline| Instant::now() < deadline)
+            {
                 answers.receive_quietly(&receiving);
-                if deadline.is_none() && ended.load(Ordering::Acquire) {
+                if deadline.is_none() && sent.load(Ordering::Acquire) != u64::MAX {
                     deadline = Some(Instant::now() + Duration::from_millis(options.timeout_ms));
                 }
             }
@@ -129,7 +132,7 @@ fn on_one_socket(to: SocketAddr, options: &UdpOptions, stop: Option<&Stop>, tall
             pace(started, number, options.rate);
             tally.send(&socket, number, options.size);
         }
-        ended.store(true, Ordering::Release);
+        sent.store(tally.report.sent, Ordering::Release);
     });
     tally.merge(answers);
     Ok(())
