@@ -8,6 +8,7 @@ pub mod checksum;
 pub mod datapath;
 pub mod header;
 pub mod maglev;
+pub mod programs;
 pub mod reason;
 pub mod tcp;
 pub mod verdict;

@@ -1,7 +1,9 @@
 //! What the datapath says about a packet. The host of the datapath turns it into an action by an exhaustive match.
 
-use crate::{reason::Reason, wire::Address};
+use crate::reason::Reason;
 
+/// One number to the BPF back end: a payload that only some variants have would be copied where it is not there, which
+/// the verifier refuses.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -9,17 +11,11 @@ pub enum Verdict {
     Pass,
     /// Rewritten, to the next program and the stack.
     Translate,
-    /// Rewritten, past the stack.
-    Redirect(Redirect),
+    /// Rewritten, past the stack, out of the link it came from.
+    Back,
+    /// Rewritten, past the stack, by the route that [`crate::datapath::Packet::route`] answered last.
+    Forward,
     /// Turned into an answer, out of the link it came from.
     Reply,
     Drop(Reason),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Redirect {
-    /// Out of the link it came from.
-    Back,
-    /// Out of another device to a next hop of the same family.
-    Forward { device: u32, next_hop: Address },
 }

@@ -9,5 +9,6 @@ pub mod config;
 pub mod desired;
 pub mod kernel;
 pub mod model;
+pub mod object;
 pub mod reconcile;
 pub mod source;

@@ -11,5 +11,6 @@ pub mod cluster;
 pub mod comparison;
 pub mod demo;
 pub mod kubernetes;
+pub mod runner;
 pub mod statistics;
 pub mod traffic;

@@ -1,9 +1,11 @@
+use zerocopy::FromZeros as _;
+
 use super::{
     Link, Packet, Tables, V4, V6,
     icmp_redirect::{IcmpRedirect, misleads},
-    ingress::{At, settle},
-    parse::{Parse, Unparsed, locate},
-    rewrite::rewrite,
+    ingress::{At, count_drop},
+    parse::{Headers, Parse, Parsed, locate},
+    rewrite::translate,
 };
 use crate::{
     reason::{Hook, Reason},
@@ -17,9 +19,9 @@ pub fn egress<P: Packet, T: Tables>(packet: &mut P, tables: &T, hook: Hook, link
     let verdict = match locate(packet, link) {
         Some((false, l3)) => family::<V4, P, T>(packet, tables, At { hook, link, l3 }),
         Some((true, l3)) => family::<V6, P, T>(packet, tables, At { hook, link, l3 }),
-        None => Ok(Verdict::Pass),
+        None => Verdict::Pass,
     };
-    settle(tables, hook, verdict)
+    count_drop(tables, hook, verdict)
 }
 
 #[inline(always)]
@@ -27,22 +29,23 @@ fn family<F: Parse + IcmpRedirect, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     at: At,
-) -> Result<Verdict, Reason> {
-    let headers = match F::parse(packet, at.l3) {
-        Ok(headers) => headers,
-        Err(Unparsed::Other(protocol, l4)) => {
-            return if protocol == F::ICMP && misleads::<F, P, T>(packet, tables, l4) {
-                Err(Reason::IcmpRedirect)
+) -> Verdict {
+    let mut headers = Headers::<F>::empty();
+    match F::parse(packet, at.l3, Side::EGRESS, &mut headers) {
+        Parsed::Ports => {}
+        Parsed::Other => {
+            return if headers.protocol() == F::ICMP && misleads::<F, P, T>(packet, tables, headers.l4) {
+                Verdict::Drop(Reason::IcmpRedirect)
             } else {
-                Ok(Verdict::Pass)
+                Verdict::Pass
             };
         }
         // Counted where it came in.
-        Err(Unparsed::LeftAlone(_)) => return Ok(Verdict::Pass),
-    };
-    let Some(flow) = tables.find::<F>(&F::key(&headers.tuple, Side::EGRESS), tables.now(), headers.seen()) else {
-        return Ok(Verdict::Pass);
-    };
-    rewrite::<F, P>(packet, &headers, &F::tuple(&flow, headers.tuple.protocol))?;
-    Ok(Verdict::Translate)
+        Parsed::LeftAlone(_) => return Verdict::Pass,
+    }
+    let mut flow = F::Flow::new_zeroed();
+    if !tables.find::<F>(&headers.key, tables.now(), headers.seen(), &mut flow) {
+        return Verdict::Pass;
+    }
+    if translate::<F, P>(packet, &headers, &flow) { Verdict::Translate } else { Verdict::Drop(Reason::RewriteFailed) }
 }

@@ -51,6 +51,8 @@ pub trait Family: Sized {
     /// Ones' complement sum of an address.
     fn sum(address: Self::Address) -> u32;
     fn key(tuple: &Tuple<Self::Address>, side: u8) -> Self::Key;
+    /// The tuple of a key.
+    fn parts(key: &Self::Key) -> Tuple<Self::Address>;
     /// The tuple that an entry puts in the place of its key.
     fn tuple(flow: &Self::Flow, protocol: u8) -> Tuple<Self::Address>;
     fn flow(tuple: &Tuple<Self::Address>, state: State) -> Self::Flow;
@@ -110,6 +112,17 @@ macro_rules! family {
                     protocol: tuple.protocol,
                     side,
                     pad: [0; 2],
+                }
+            }
+
+            #[inline(always)]
+            fn parts(key: &$key) -> Tuple<$address> {
+                Tuple {
+                    source: key.source,
+                    destination: key.destination,
+                    source_port: key.source_port,
+                    destination_port: key.destination_port,
+                    protocol: key.protocol,
                 }
             }
 

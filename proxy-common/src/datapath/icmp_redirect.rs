@@ -1,7 +1,7 @@
 //! When client and backend share a subnet the node sees a translated packet leave the way it came and tells the client
 //! of a shorter way: true for the backend's address, wrong for the flow.
 
-use super::{Family, Packet, Tables, V4, V6, parse::{Headers, Parse}};
+use super::{Family, Packet, Tables, V4, V6, parse::{Headers, Parse, Parsed}};
 use crate::{header::IpProto, wire::Side};
 
 pub trait IcmpRedirect: Family {
@@ -46,7 +46,7 @@ impl IcmpRedirect for V6 {
 }
 
 /// Whether the ICMP message at `icmp` is a redirect about a flow that was translated here.
-#[inline(always)]
+#[inline(never)]
 pub fn misleads<F: Parse + IcmpRedirect, P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
@@ -55,7 +55,8 @@ pub fn misleads<F: Parse + IcmpRedirect, P: Packet, T: Tables>(
     if packet.load::<u8>(icmp) != Some(F::REDIRECT) {
         return false;
     }
-    F::embedded(packet, icmp)
-        .and_then(|l3| F::parse(packet, l3).ok())
-        .is_some_and(|Headers { tuple, .. }| tables.peek::<F>(&F::key(&tuple.reversed(), Side::EGRESS)).is_some())
+    let Some(l3) = F::embedded(packet, icmp) else { return false };
+    let mut headers = Headers::<F>::empty();
+    F::parse(packet, l3, Side::EGRESS, &mut headers) == Parsed::Ports
+        && tables.peek::<F>(&F::key(&headers.tuple().reversed(), Side::EGRESS)).is_some()
 }

@@ -1,16 +1,18 @@
+use zerocopy::FromZeros as _;
+
 use super::{
-    Link, Packet, RouteQuery, Tables, V4, V6,
-    admit::admit,
+    Family, Link, Packet, RouteQuery, Tables, V4, V6,
+    admit::{Admitted, admit},
     family::State,
-    parse::{Headers, Parse, TCP, Unparsed, locate},
-    reject::Reject,
-    rewrite::{rewrite, set_ttl, swap_hardware_addresses},
+    parse::{Headers, Parse, Parsed, TCP, locate},
+    reject::{Reject, reject},
+    rewrite::{set_ttl, swap_hardware_addresses, translate},
 };
 use crate::{
     header::{Tcp, Udp},
     reason::{Hook, Reason},
     tcp::{self, Seen},
-    verdict::{Redirect, Verdict},
+    verdict::Verdict,
     wire::{BackendFlags, FlowFlags, Side},
 };
 
@@ -20,21 +22,17 @@ pub fn ingress<P: Packet, T: Tables>(packet: &mut P, tables: &T, hook: Hook, lin
     let verdict = match locate(packet, link) {
         Some((false, l3)) => family::<V4, P, T>(packet, tables, At { hook, link, l3 }),
         Some((true, l3)) => family::<V6, P, T>(packet, tables, At { hook, link, l3 }),
-        None => Ok(Verdict::Pass),
+        None => Verdict::Pass,
     };
-    settle(tables, hook, verdict)
+    count_drop(tables, hook, verdict)
 }
 
-/// Counts a drop.
 #[inline(always)]
-pub fn settle<T: Tables>(tables: &T, hook: Hook, verdict: Result<Verdict, Reason>) -> Verdict {
-    match verdict {
-        Ok(verdict) => verdict,
-        Err(reason) => {
-            tables.count(hook, reason);
-            Verdict::Drop(reason)
-        }
+pub fn count_drop<T: Tables>(tables: &T, hook: Hook, verdict: Verdict) -> Verdict {
+    if let Verdict::Drop(reason) = verdict {
+        tables.count(hook, reason);
     }
+    verdict
 }
 
 /// Where a packet is met.
@@ -46,37 +44,58 @@ pub struct At {
     pub l3: usize,
 }
 
-#[inline(always)]
-fn family<F: Parse + Reject, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    at: At,
-) -> Result<Verdict, Reason> {
-    let headers = match F::parse(packet, at.l3) {
-        Ok(headers) => headers,
-        Err(Unparsed::Other(..)) => return Ok(Verdict::Pass),
-        Err(Unparsed::LeftAlone(reason)) => {
+/// A function of its own for each family: inlined, the variables of both would lie on the stack side by side.
+#[inline(never)]
+fn family<F: Parse + Reject, P: Packet, T: Tables>(packet: &mut P, tables: &T, at: At) -> Verdict {
+    let mut headers = Headers::<F>::empty();
+    match F::parse(packet, at.l3, Side::INGRESS, &mut headers) {
+        Parsed::Ports => {}
+        Parsed::Other => return Verdict::Pass,
+        Parsed::LeftAlone(reason) => {
             tables.count(at.hook, reason);
-            return Ok(Verdict::Pass);
+            return Verdict::Pass;
         }
-    };
-    let now = tables.now();
-    if let Some(flow) = tables.find::<F>(&F::key(&headers.tuple, Side::INGRESS), now, headers.seen())
-        && is_valid(tables, &headers, &F::state(&flow), now)
-    {
-        return carry::<F, P, T>(packet, tables, at.link, &headers, &flow);
     }
-    admit::<F, P, T>(packet, tables, at, &headers)
+    let now = tables.now();
+    let mut flow = F::Flow::new_zeroed();
+    let known = tables.find::<F>(&headers.key, now, headers.seen(), &mut flow)
+        && is_valid(tables, &headers, &F::state(&flow), now);
+    if !known {
+        match admit::<F, P, T>(packet, tables, at.hook, &headers, &mut flow) {
+            Admitted::Flow => {}
+            Admitted::Pass => return Verdict::Pass,
+            Admitted::MidFlow => {
+                tables.count(at.hook, Reason::MidFlow);
+                return Verdict::Pass;
+            }
+            Admitted::Refused => return refuse::<F, P, T>(packet, tables, at, &headers),
+            Admitted::Drop(reason) => return Verdict::Drop(reason),
+        }
+    }
+    carry::<F, P, T>(packet, tables, at.link, &headers, &mut flow)
+}
+
+/// Answers for a frontend without endpoints.
+#[inline(always)]
+fn refuse<F: Reject, P: Packet, T: Tables>(packet: &mut P, tables: &T, at: At, headers: &Headers<F>) -> Verdict {
+    if let Err(reason) = reject::<F, P, T>(packet, tables, headers) {
+        return Verdict::Drop(reason);
+    }
+    if swap_hardware_addresses(packet, at.link).is_none() {
+        return Verdict::Drop(Reason::RejectFailed);
+    }
+    tables.count(at.hook, Reason::NoEndpoint);
+    Verdict::Reply
 }
 
 /// Whether an entry still speaks for its flow. Established TCP is never cut; what opens a flow, and UDP, goes to a
 /// backend that still serves.
 #[inline(always)]
-fn is_valid<A, T: Tables>(tables: &T, headers: &Headers<A>, state: &State, now: u32) -> bool {
+fn is_valid<F: Family, T: Tables>(tables: &T, headers: &Headers<F>, state: &State, now: u32) -> bool {
     if state.flags & FlowFlags::FORWARD == 0 {
         return true;
     }
-    if headers.tuple.protocol == TCP {
+    if headers.protocol() == TCP {
         if !tcp::opens(headers.tcp_flags) {
             return true;
         }
@@ -94,41 +113,46 @@ fn is_valid<A, T: Tables>(tables: &T, headers: &Headers<A>, state: &State, now: 
 
 /// Applies an ingress entry.
 #[inline(always)]
-pub fn carry<F: Parse, P: Packet, T: Tables>(
+fn carry<F: Parse, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     link: Link,
-    headers: &Headers<F::Address>,
-    flow: &F::Flow,
-) -> Result<Verdict, Reason> {
+    headers: &Headers<F>,
+    flow: &mut F::Flow,
+) -> Verdict {
     let flags = F::state(flow).flags;
-    let new = F::tuple(flow, headers.tuple.protocol);
-    if flags & FlowFlags::FAST != 0
-        && let Some(verdict) = fast_path::<F, P, T>(packet, tables, headers, &F::key(&new, Side::EGRESS))?
-    {
-        return Ok(verdict);
+    let forward = flags & FlowFlags::FAST != 0 && shortcut::<F, P, T>(packet, tables, headers, flow);
+    if !translate::<F, P>(packet, headers, flow) {
+        return Verdict::Drop(Reason::RewriteFailed);
     }
-    rewrite::<F, P>(packet, headers, &new)?;
-    if flags & FlowFlags::HAIRPIN != 0 {
-        swap_hardware_addresses(packet, link).ok_or(Reason::RewriteFailed)?;
-        return Ok(Verdict::Redirect(Redirect::Back));
-    }
-    Ok(Verdict::Translate)
+    let (done, verdict) = if forward {
+        (set_ttl::<F, P>(packet, headers.l3, headers.ttl - 1), Verdict::Forward)
+    } else if flags & FlowFlags::HAIRPIN != 0 {
+        (swap_hardware_addresses(packet, link), Verdict::Back)
+    } else {
+        (Some(()), Verdict::Translate)
+    };
+    if done.is_some() { verdict } else { Verdict::Drop(Reason::RewriteFailed) }
 }
 
-/// Both halves of the translation at once and past the stack, where routing table, MTU and TTL allow.
-#[inline(always)]
-fn fast_path<F: Parse, P: Packet, T: Tables>(
+/// Whether the packet may skip the stack: routing table, MTU and TTL allow it. `flow` is then the egress entry, whose
+/// tuple is the one behind both halves of the translation.
+#[inline(never)]
+fn shortcut<F: Parse, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    headers: &Headers<F::Address>,
-    egress: &F::Key,
-) -> Result<Option<Verdict>, Reason> {
+    headers: &Headers<F>,
+    flow: &mut F::Flow,
+) -> bool {
     if headers.ttl <= 1 {
-        return Ok(None);
+        return false;
     }
-    let Some(flow) = tables.find::<F>(egress, tables.now(), headers.seen()) else { return Ok(None) };
-    let new = F::tuple(&flow, headers.tuple.protocol);
+    let ingress = *flow;
+    let egress = F::key(&F::tuple(flow, headers.protocol()), Side::EGRESS);
+    if !tables.find::<F>(&egress, tables.now(), headers.seen(), flow) {
+        return false;
+    }
+    let new = F::tuple(flow, headers.protocol());
     let route = packet.route(&RouteQuery {
         source: F::wide(new.source),
         destination: F::wide(new.destination),
@@ -138,20 +162,18 @@ fn fast_path<F: Parse, P: Packet, T: Tables>(
         length: on_the_wire(packet, headers),
     });
     if !route.usable {
-        return Ok(None);
+        *flow = ingress;
     }
-    rewrite::<F, P>(packet, headers, &new)?;
-    set_ttl::<F, P>(packet, headers.l3, headers.ttl - 1).ok_or(Reason::RewriteFailed)?;
-    Ok(Some(Verdict::Redirect(Redirect::Forward { device: route.device, next_hop: route.next_hop })))
+    route.usable
 }
 
 /// Length of the largest IP packet that this one becomes on the wire, in bytes.
 #[inline(always)]
-fn on_the_wire<A, P: Packet>(packet: &P, headers: &Headers<A>) -> u16 {
+fn on_the_wire<F: Family, P: Packet>(packet: &P, headers: &Headers<F>) -> u16 {
     let segment = packet.segment();
     if segment == 0 {
         return headers.length;
     }
-    let transport = if headers.tuple.protocol == TCP { Tcp::WITH_TIMESTAMPS } else { Udp::LEN };
+    let transport = if headers.protocol() == TCP { Tcp::WITH_TIMESTAMPS } else { Udp::LEN };
     (headers.l4 - headers.l3 + transport + segment) as u16
 }

@@ -62,10 +62,17 @@ pub trait Packet {
     fn fix_checksum(&mut self, offset: usize, change: ChecksumChange) -> Option<()>;
     /// Cuts or extends the packet at its end.
     fn resize(&mut self, len: usize) -> Option<()>;
-    /// Asks the routing table where the packet would go.
+    /// Asks the routing table where the packet would go. The host keeps the answer for
+    /// [`crate::verdict::Verdict::Forward`].
     fn route(&mut self, query: &RouteQuery) -> Route;
     /// Bytes of transport payload in each segment of a GSO packet, 0 for an ordinary one.
     fn segment(&self) -> usize;
+    /// The same offset. A host with a verifier makes it forget which of a few values this is, so that it walks once
+    /// through what follows and not once for each layout of headers.
+    #[inline(always)]
+    fn conceal(&self, offset: usize) -> usize {
+        offset
+    }
 }
 
 /// See [`Packet::fix_checksum`].
@@ -115,9 +122,9 @@ pub enum Inserted {
 
 /// The maps, the clock and the dice.
 pub trait Tables {
-    /// The flow entry as it was before this packet. Marks it as used at tick `now` and as having `seen` (bits of
-    /// [`crate::tcp::Seen`]).
-    fn find<F: Family>(&self, key: &F::Key, now: u32, seen: u8) -> Option<F::Flow>;
+    /// Copies the flow entry, as it was before this packet, to `flow` and marks it as used at tick `now` and as having
+    /// `seen` (bits of [`crate::tcp::Seen`]). `false`: there is none, and `flow` is untouched.
+    fn find<F: Family>(&self, key: &F::Key, now: u32, seen: u8, flow: &mut F::Flow) -> bool;
     /// The flow entry, not marked.
     fn peek<F: Family>(&self, key: &F::Key) -> Option<F::Flow>;
     fn insert<F: Family>(&self, key: &F::Key, flow: &F::Flow, only_new: bool) -> Inserted;

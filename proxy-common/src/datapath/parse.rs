@@ -1,3 +1,5 @@
+use zerocopy::FromZeros as _;
+
 use super::{Family, Link, Packet, Tuple, V4, V6};
 use crate::{
     header::{ETHERNET_LEN, EtherType, IpProto, Ipv4, Ipv6, Tcp, Udp, VLAN_LEN},
@@ -9,13 +11,13 @@ pub const TCP: u8 = IpProto::Tcp as u8;
 pub const UDP: u8 = IpProto::Udp as u8;
 
 /// What is known of a packet with ports.
-#[derive(Clone, Copy, Debug)]
-pub struct Headers<A> {
+pub struct Headers<F: Family> {
+    /// Its tuple, made as a key at once: a copy would cost a tenth of a program's stack.
+    pub key: F::Key,
     /// Offset of the IP header.
     pub l3: usize,
     /// Offset of the transport header.
     pub l4: usize,
-    pub tuple: Tuple<A>,
     pub ttl: u8,
     /// Length of the IP packet as its header says, in bytes.
     pub length: u16,
@@ -23,18 +25,38 @@ pub struct Headers<A> {
     pub tcp_flags: u8,
 }
 
-impl<A> Headers<A> {
+impl<F: Family> Headers<F> {
+    /// To be filled by [`Parse::parse`].
+    #[inline(always)]
+    pub fn empty() -> Self {
+        Self { key: F::Key::new_zeroed(), l3: 0, l4: 0, ttl: 0, length: 0, tcp_flags: 0 }
+    }
+
+    #[inline(always)]
+    pub fn tuple(&self) -> Tuple<F::Address> {
+        F::parts(&self.key)
+    }
+
+    #[inline(always)]
+    pub fn protocol(&self) -> u8 {
+        self.tuple().protocol
+    }
+
     /// What this packet shows of its flow: bits of [`Seen`].
     #[inline(always)]
     pub fn seen(&self) -> u8 {
-        if self.tuple.protocol == TCP { Seen::after(self.tcp_flags) } else { Seen::ESTABLISHED }
+        if self.protocol() == TCP { Seen::after(self.tcp_flags) } else { Seen::ESTABLISHED }
     }
 }
 
-/// Why there is no [`Headers`].
-pub enum Unparsed {
-    /// A protocol that is not balanced; the value is its number and the offset of its header.
-    Other(u8, usize),
+/// What came of reading. One number to the BPF back end, which returns no more.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// The [`Headers`] are complete.
+    Ports,
+    /// A protocol that is not balanced: only its number and `l4` are valid.
+    Other,
     LeftAlone(Reason),
 }
 
@@ -61,6 +83,7 @@ pub fn locate<P: Packet>(packet: &P, link: Link) -> Option<(bool, usize)> {
                     kind = packet.load(l3 - 2)?;
                 }
             }
+            let l3 = packet.conceal(l3);
             if kind == EtherType::Ipv4 as u16 {
                 Some((false, l3))
             } else if kind == EtherType::Ipv6 as u16 {
@@ -79,70 +102,81 @@ fn is_vlan(kind: u16) -> bool {
 
 /// Reads the headers of one family.
 pub trait Parse: Family {
-    fn parse<P: Packet>(packet: &P, l3: usize) -> Result<Headers<Self::Address>, Unparsed>;
+    /// Fills `headers` from the IP header at `l3` on, with a key for `side`.
+    fn parse<P: Packet>(packet: &P, l3: usize, side: u8, headers: &mut Headers<Self>) -> Parsed;
 }
-
-const MALFORMED: Unparsed = Unparsed::LeftAlone(Reason::Malformed);
 
 impl Parse for V4 {
     #[inline(always)]
-    fn parse<P: Packet>(packet: &P, l3: usize) -> Result<Headers<u32>, Unparsed> {
-        let ip: Ipv4 = packet.load(l3).ok_or(MALFORMED)?;
+    fn parse<P: Packet>(packet: &P, l3: usize, side: u8, headers: &mut Headers<Self>) -> Parsed {
+        let Some(ip) = packet.load::<Ipv4>(l3) else { return Parsed::LeftAlone(Reason::Malformed) };
         let header = usize::from(ip.version_ihl & 0xf) * 4;
         if ip.version_ihl >> 4 != 4 || header < Ipv4::LEN {
-            return Err(MALFORMED);
+            return Parsed::LeftAlone(Reason::Malformed);
         }
         if u16::from_be(ip.fragment) & Ipv4::FRAGMENTED != 0 {
-            return Err(Unparsed::LeftAlone(Reason::Fragment));
+            return Parsed::LeftAlone(Reason::Fragment);
         }
-        let network = Network {
-            l3,
-            l4: l3 + header,
-            protocol: ip.protocol,
-            ttl: ip.ttl,
-            length: u16::from_be(ip.length),
-        };
-        transport(packet, network, ip.source, ip.destination)
+        headers.l3 = l3;
+        headers.l4 = l3 + header;
+        headers.ttl = ip.ttl;
+        headers.length = u16::from_be(ip.length);
+        transport(packet, headers, ip.source, ip.destination, ip.protocol, side)
     }
 }
 
 impl Parse for V6 {
-    #[inline(always)]
-    fn parse<P: Packet>(packet: &P, l3: usize) -> Result<Headers<[u32; 4]>, Unparsed> {
-        let ip: Ipv6 = packet.load(l3).ok_or(MALFORMED)?;
-        let (protocol, l4) = skip_extensions(packet, ip.next, l3 + Ipv6::LEN)?;
-        let length = u16::from_be(ip.payload).saturating_add(Ipv6::LEN as u16);
-        transport(packet, Network { l3, l4, protocol, ttl: ip.hop_limit, length }, ip.source, ip.destination)
+    /// A function of its own: its loop over extension headers would fill the frame that all others hang on.
+    #[inline(never)]
+    fn parse<P: Packet>(packet: &P, l3: usize, side: u8, headers: &mut Headers<Self>) -> Parsed {
+        let Some(ip) = packet.load::<Ipv6>(l3) else { return Parsed::LeftAlone(Reason::Malformed) };
+        if ip.version_class_label.to_ne_bytes()[0] >> 4 != 6 {
+            return Parsed::LeftAlone(Reason::Malformed);
+        }
+        headers.l3 = l3;
+        headers.ttl = ip.hop_limit;
+        headers.length = u16::from_be(ip.payload).saturating_add(Ipv6::LEN as u16);
+        let (mut protocol, mut l4) = (ip.next, l3 + Ipv6::LEN);
+        if let Err(reason) = skip_extensions(packet, &mut protocol, &mut l4) {
+            return Parsed::LeftAlone(reason);
+        }
+        headers.l4 = packet.conceal(l4);
+        transport(packet, headers, ip.source, ip.destination, protocol, side)
     }
 }
 
-struct Network {
-    l3: usize,
-    l4: usize,
-    protocol: u8,
-    ttl: u8,
-    length: u16,
-}
-
 #[inline(always)]
-fn transport<P: Packet, A>(packet: &P, network: Network, source: A, destination: A) -> Result<Headers<A>, Unparsed> {
-    let Network { l3, l4, protocol, ttl, length } = network;
-    let (ports, tcp_flags): ([u16; 2], u8) = match protocol {
+fn transport<F: Family, P: Packet>(
+    packet: &P,
+    headers: &mut Headers<F>,
+    source: F::Address,
+    destination: F::Address,
+    protocol: u8,
+    side: u8,
+) -> Parsed {
+    let mut tuple = Tuple { source, destination, source_port: 0, destination_port: 0, protocol };
+    headers.tcp_flags = 0;
+    let parsed = match protocol {
         TCP => {
-            let tcp: Tcp = packet.load(l4).ok_or(MALFORMED)?;
+            let Some(tcp) = packet.load::<Tcp>(headers.l4) else { return Parsed::LeftAlone(Reason::Malformed) };
             if usize::from(tcp.offset >> 4) * 4 < Tcp::MIN_LEN {
-                return Err(MALFORMED);
+                return Parsed::LeftAlone(Reason::Malformed);
             }
-            ([tcp.source_port, tcp.destination_port], tcp.flags)
+            headers.tcp_flags = tcp.flags;
+            [tuple.source_port, tuple.destination_port] = [tcp.source_port, tcp.destination_port];
+            Parsed::Ports
         }
         UDP => {
-            let udp: [u16; Udp::LEN / 2] = packet.load(l4).ok_or(MALFORMED)?;
-            ([udp[0], udp[1]], 0)
+            let Some([source_port, destination_port, ..]) = packet.load::<[u16; Udp::LEN / 2]>(headers.l4) else {
+                return Parsed::LeftAlone(Reason::Malformed);
+            };
+            [tuple.source_port, tuple.destination_port] = [source_port, destination_port];
+            Parsed::Ports
         }
-        other => return Err(Unparsed::Other(other, l4)),
+        _ => Parsed::Other,
     };
-    let tuple = Tuple { source, destination, source_port: ports[0], destination_port: ports[1], protocol };
-    Ok(Headers { l3, l4, tuple, ttl, length, tcp_flags })
+    headers.key = F::key(&tuple, side);
+    parsed
 }
 
 /// Extension headers that are followed (RFC 8200, 4): more than a host sends.
@@ -154,35 +188,38 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 
-/// The transport protocol and its offset.
+/// Moves `next` and `at` from the first header behind the IPv6 header to that of the transport protocol.
 #[inline(always)]
-fn skip_extensions<P: Packet>(packet: &P, first: u8, offset: usize) -> Result<(u8, usize), Unparsed> {
-    let (mut next, mut at) = (first, offset);
+fn skip_extensions<P: Packet>(packet: &P, next: &mut u8, at: &mut usize) -> Result<(), Reason> {
     for _ in 0..EXTENSIONS {
-        match next {
-            TCP | UDP => return Ok((next, at)),
+        let here = *at;
+        *at += match *next {
             HOP_BY_HOP | ROUTING | DESTINATION => {
-                let [following, length]: [u8; 2] = packet.load(at).ok_or(MALFORMED)?;
-                next = following;
-                at += (usize::from(length) + 1) * 8;
+                let [following, length]: [u8; 2] = packet.load(here).ok_or(Reason::Malformed)?;
+                *next = following;
+                (usize::from(length) + 1) * 8
             }
             // RFC 4302: counts 4-byte words, less two.
             AUTHENTICATION => {
-                let [following, length]: [u8; 2] = packet.load(at).ok_or(MALFORMED)?;
-                next = following;
-                at += (usize::from(length) + 2) * 4;
+                let [following, length]: [u8; 2] = packet.load(here).ok_or(Reason::Malformed)?;
+                *next = following;
+                (usize::from(length) + 2) * 4
             }
             FRAGMENT => {
-                let [first, second]: [u16; 2] = packet.load(at).ok_or(MALFORMED)?;
+                let [first, second]: [u16; 2] = packet.load(here).ok_or(Reason::Malformed)?;
                 // An atomic fragment is a whole packet (RFC 6946).
                 if u16::from_be(second) & 0xfff9 != 0 {
-                    return Err(Unparsed::LeftAlone(Reason::Fragment));
+                    return Err(Reason::Fragment);
                 }
-                next = first.to_ne_bytes()[0];
-                at += 8;
+                *next = first.to_ne_bytes()[0];
+                8
             }
-            other => return Ok((other, at)),
-        }
+            _ => return Ok(()),
+        };
+        *at = packet.conceal(*at);
     }
-    Err(Unparsed::LeftAlone(Reason::ExtensionHeaders))
+    match *next {
+        HOP_BY_HOP | ROUTING | DESTINATION | AUTHENTICATION | FRAGMENT => Err(Reason::ExtensionHeaders),
+        _ => Ok(()),
+    }
 }

@@ -3,48 +3,43 @@
 
 use super::{
     ChecksumChange, Family, Packet, Tables, V4, V6,
-    ingress::At,
     parse::{Headers, TCP, UDP},
-    rewrite::{rewrite, set_ttl, swap_hardware_addresses},
+    rewrite::{set_ttl, turn},
 };
 use crate::{
     checksum,
     header::{IpProto, Ipv4, Ipv6, Tcp, Udp},
     reason::Reason,
     tcp::TcpFlags,
-    verdict::Verdict,
 };
 
 /// TTL of what a node sends itself.
 const TTL: u8 = 64;
 
-#[inline(always)]
+/// Turns the packet into its answer, but for the hardware addresses. A function of its own, since what an ICMP error repeats takes a fifth of a kernel stack.
+#[inline(never)]
 pub fn reject<F: Family + Reject, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    at: At,
-    headers: &Headers<F::Address>,
-) -> Result<Verdict, Reason> {
+    headers: &Headers<F>,
+) -> Result<(), Reason> {
     let per_tick = tables.config().map_or(0, |config| config.rejects_per_tick);
     if !tables.take_reject(tables.now(), per_tick) {
         return Err(Reason::RejectLimited);
     }
-    match headers.tuple.protocol {
+    match headers.protocol() {
         TCP => reset::<F, P>(packet, headers),
         UDP => F::unreachable(packet, headers),
         _ => None,
     }
-    .and_then(|()| swap_hardware_addresses(packet, at.link))
-    .ok_or(Reason::RejectFailed)?;
-    tables.count(at.hook, Reason::NoEndpoint);
-    Ok(Verdict::Reply)
+    .ok_or(Reason::RejectFailed)
 }
 
 /// Turns a SYN into the reset that refuses it (RFC 9293, 3.10.7.1). Options and data stay where they are, which a
 /// reset may carry: so the checksum changes by known differences only, and is right for packets whose checksum the
 /// device has yet to fill in as well.
 #[inline(always)]
-fn reset<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F::Address>) -> Option<()> {
+fn reset<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Option<()> {
     let old: Tcp = packet.load(headers.l4)?;
     let data = usize::from(headers.length).checked_sub(headers.l4 - headers.l3 + usize::from(old.offset >> 4) * 4)?;
     let new = Tcp {
@@ -66,58 +61,42 @@ fn reset<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F::Address>) ->
     let change = ChecksumChange { addresses: 0, ports, udp: false, v6: F::V6 };
     packet.fix_checksum(headers.l4 + Tcp::CHECKSUM, change)?;
     set_ttl::<F, P>(packet, headers.l3, TTL)?;
-    rewrite::<F, P>(packet, headers, &headers.tuple.reversed()).ok()
+    turn::<F, P>(packet, headers)
 }
 
 /// Longest start of a packet that an ICMP error repeats, in words: an IPv6 header, 64 bytes of extension headers or
 /// IPv4 options, and the 8 bytes that name the flow (RFC 792; RFC 4443, 2.4).
 const QUOTED_WORDS: usize = (Ipv6::LEN + 64 + Udp::LEN) / 4;
 
-/// The start of the offending packet and how many of its words are valid.
-struct Quote {
-    words: [u32; QUOTED_WORDS],
-    count: usize,
+/// How many words of the offending packet are repeated.
+#[inline(always)]
+fn quoted_words<F: Family>(headers: &Headers<F>) -> Option<usize> {
+    let words = (headers.l4 - headers.l3 + Udp::LEN) / 4;
+    (words <= QUOTED_WORDS).then_some(words)
 }
 
-impl Quote {
-    #[inline(always)]
-    fn take<A, P: Packet>(packet: &P, headers: &Headers<A>) -> Option<Self> {
-        let count = (headers.l4 - headers.l3 + Udp::LEN) / 4;
-        if count > QUOTED_WORDS {
-            return None;
+/// Moves the first `count` words at `l3` back by `gap` bytes, last word first, and returns their sum. Word by word,
+/// since there is no room for them all on a kernel stack.
+#[inline(always)]
+fn quote<P: Packet>(packet: &mut P, l3: usize, gap: usize, count: usize) -> Option<u32> {
+    let (mut sum, mut left) = (0, count);
+    for _ in 0..QUOTED_WORDS {
+        if left == 0 {
+            break;
         }
-        let mut words = [0; QUOTED_WORDS];
-        for (index, word) in words.iter_mut().enumerate() {
-            if index >= count {
-                break;
-            }
-            *word = packet.load(headers.l3 + index * 4)?;
-        }
-        Some(Self { words, count })
+        left -= 1;
+        let from = packet.conceal(l3 + left * 4);
+        let word: u32 = packet.load(from)?;
+        packet.store(from + gap, &word)?;
+        sum = checksum::add(sum, word);
     }
-
-    #[inline(always)]
-    fn sum(&self) -> u32 {
-        // What lies behind the valid words is zero.
-        self.words.iter().fold(0, |sum, &word| checksum::add(sum, word))
-    }
-
-    #[inline(always)]
-    fn put<P: Packet>(&self, packet: &mut P, offset: usize) -> Option<()> {
-        for (index, word) in self.words.iter().enumerate() {
-            if index >= self.count {
-                break;
-            }
-            packet.store(offset + index * 4, word)?;
-        }
-        Some(())
-    }
+    Some(sum)
 }
 
 /// How each family says that nobody listens.
 pub trait Reject: Family {
     /// Turns the packet into an ICMP error "port unreachable" about itself.
-    fn unreachable<P: Packet>(packet: &mut P, headers: &Headers<Self::Address>) -> Option<()>;
+    fn unreachable<P: Packet>(packet: &mut P, headers: &Headers<Self>) -> Option<()>;
 }
 
 /// Type, code, checksum, unused.
@@ -132,15 +111,18 @@ fn icmp_header(kind: u8, code: u8, sum: u32) -> [u32; 2] {
 
 impl Reject for V4 {
     #[inline(always)]
-    fn unreachable<P: Packet>(packet: &mut P, headers: &Headers<u32>) -> Option<()> {
+    fn unreachable<P: Packet>(packet: &mut P, headers: &Headers<Self>) -> Option<()> {
         const DESTINATION_UNREACHABLE: u8 = 3;
         const PORT: u8 = 3;
         /// RFC 1812, 4.3.2.5: errors travel with internetwork control precedence.
         const PRECEDENCE: u8 = 0xc0;
 
-        let quote = Quote::take(packet, headers)?;
-        let length = Ipv4::LEN + ICMP_LEN + quote.count * 4;
+        const GAP: usize = Ipv4::LEN + ICMP_LEN;
+
+        let count = quoted_words(headers)?;
+        let length = GAP + count * 4;
         packet.resize(headers.l3 + length)?;
+        let quoted = quote(packet, headers.l3, GAP, count)?;
         let mut ip = Ipv4 {
             version_ihl: 0x45,
             tos: PRECEDENCE,
@@ -150,8 +132,8 @@ impl Reject for V4 {
             ttl: TTL,
             protocol: IpProto::Icmp as u8,
             checksum: 0,
-            source: headers.tuple.destination,
-            destination: headers.tuple.source,
+            source: headers.tuple().destination,
+            destination: headers.tuple().source,
         };
         let words = [
             u32::from_ne_bytes([ip.version_ihl, ip.tos, ip.length.to_ne_bytes()[0], ip.length.to_ne_bytes()[1]]),
@@ -161,36 +143,34 @@ impl Reject for V4 {
         ];
         ip.checksum = !checksum::fold(words.iter().fold(0, |sum, &word| checksum::add(sum, word)));
         packet.store(headers.l3, &ip)?;
-        let icmp = icmp_header(DESTINATION_UNREACHABLE, PORT, quote.sum());
-        packet.store(headers.l3 + Ipv4::LEN, &icmp)?;
-        quote.put(packet, headers.l3 + Ipv4::LEN + ICMP_LEN)
+        packet.store(headers.l3 + Ipv4::LEN, &icmp_header(DESTINATION_UNREACHABLE, PORT, quoted))
     }
 }
 
 impl Reject for V6 {
     #[inline(always)]
-    fn unreachable<P: Packet>(packet: &mut P, headers: &Headers<[u32; 4]>) -> Option<()> {
+    fn unreachable<P: Packet>(packet: &mut P, headers: &Headers<Self>) -> Option<()> {
         const DESTINATION_UNREACHABLE: u8 = 1;
         const PORT: u8 = 4;
 
-        let quote = Quote::take(packet, headers)?;
-        let payload = ICMP_LEN + quote.count * 4;
+        let count = quoted_words(headers)?;
+        let payload = ICMP_LEN + count * 4;
         packet.resize(headers.l3 + Ipv6::LEN + payload)?;
+        let quoted = quote(packet, headers.l3, Ipv6::LEN + ICMP_LEN, count)?;
         let ip = Ipv6 {
             version_class_label: 0x6000_0000_u32.to_be(),
             payload: (payload as u16).to_be(),
             next: IpProto::Ipv6Icmp as u8,
             hop_limit: TTL,
-            source: headers.tuple.destination,
-            destination: headers.tuple.source,
+            source: headers.tuple().destination,
+            destination: headers.tuple().source,
         };
         packet.store(headers.l3, &ip)?;
         // The pseudo header (RFC 8200, 8.1): addresses, length, protocol.
         let mut sum = checksum::add(V6::sum(ip.source), V6::sum(ip.destination));
         sum = checksum::add(sum, (payload as u32).to_be());
         sum = checksum::add(sum, u32::from(ip.next).to_be());
-        let icmp = icmp_header(DESTINATION_UNREACHABLE, PORT, checksum::add(sum, quote.sum()));
-        packet.store(headers.l3 + Ipv6::LEN, &icmp)?;
-        quote.put(packet, headers.l3 + Ipv6::LEN + ICMP_LEN)
+        let icmp = icmp_header(DESTINATION_UNREACHABLE, PORT, checksum::add(sum, quoted));
+        packet.store(headers.l3 + Ipv6::LEN, &icmp)
     }
 }

@@ -2,40 +2,48 @@ use super::{ChecksumChange, Family, Link, Packet, Tuple, parse::{Headers, UDP}};
 use crate::{
     checksum,
     header::{Ipv4, Ipv6, Tcp, Udp},
-    reason::Reason,
 };
 
-/// Puts `new` in the place of the packet's tuple. What does not change is not written.
-#[inline(always)]
-pub fn rewrite<F: Family, P: Packet>(
-    packet: &mut P,
-    headers: &Headers<F::Address>,
-    new: &Tuple<F::Address>,
-) -> Result<(), Reason> {
-    write::<F, P>(packet, headers, new).ok_or(Reason::RewriteFailed)
+/// Puts the tuple of an entry in the place of the packet's. `false`: not all of it could be written.
+#[inline(never)]
+pub fn translate<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>, flow: &F::Flow) -> bool {
+    write::<F, P>(packet, headers, || F::tuple(flow, headers.protocol())).is_some()
 }
 
+/// Turns the tuple of the packet round.
 #[inline(always)]
-fn write<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F::Address>, new: &Tuple<F::Address>) -> Option<()> {
-    let old = &headers.tuple;
+pub fn turn<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Option<()> {
+    write::<F, P>(packet, headers, || headers.tuple().reversed())
+}
+
+/// What does not change is not written. Both tuples are read where they lie each time: IPv6 addresses kept in
+/// registers would be spilled in twice their size.
+#[inline(always)]
+fn write<F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<F>,
+    new: impl Fn() -> Tuple<F::Address>,
+) -> Option<()> {
+    let old = || headers.tuple();
     let mut addresses = 0;
-    if new.source != old.source {
-        addresses = checksum::difference(F::sum(old.source), F::sum(new.source));
-        packet.store(headers.l3 + F::ADDRESSES, &new.source)?;
+    if new().source != old().source {
+        addresses = checksum::difference(F::sum(old().source), F::sum(new().source));
+        packet.store(headers.l3 + F::ADDRESSES, &new().source)?;
     }
-    if new.destination != old.destination {
-        addresses = checksum::add(addresses, checksum::difference(F::sum(old.destination), F::sum(new.destination)));
-        packet.store(headers.l3 + F::ADDRESSES + size_of::<F::Address>(), &new.destination)?;
+    if new().destination != old().destination {
+        let change = checksum::difference(F::sum(old().destination), F::sum(new().destination));
+        addresses = checksum::add(addresses, change);
+        packet.store(headers.l3 + F::ADDRESSES + size_of::<F::Address>(), &new().destination)?;
     }
     if !F::V6 && addresses != 0 {
         fix_ipv4_checksum(packet, headers.l3, addresses)?;
     }
     let mut ports = 0;
-    if new.ports() != old.ports() {
-        ports = checksum::difference(word(old.ports()), word(new.ports()));
-        packet.store(headers.l4, &new.ports())?;
+    if new().ports() != old().ports() {
+        ports = checksum::difference(word(old().ports()), word(new().ports()));
+        packet.store(headers.l4, &new().ports())?;
     }
-    let udp = old.protocol == UDP;
+    let udp = old().protocol == UDP;
     let offset = headers.l4 + if udp { Udp::CHECKSUM } else { Tcp::CHECKSUM };
     packet.fix_checksum(offset, ChecksumChange { addresses, ports, udp, v6: F::V6 })
 }

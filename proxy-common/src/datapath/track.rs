@@ -5,128 +5,159 @@ use super::{
 };
 use crate::{
     reason::Reason,
-    wire::{Address, Backend, FlowFlags, Side},
+    wire::{Address, FlowFlags, Side},
 };
-
-/// How a new flow is to be carried.
-pub struct Admission {
-    pub id: u32,
-    pub backend: Backend,
-    pub masquerade: bool,
-    pub fast: bool,
-}
 
 /// Tries at a free source port. The first keeps the client's; the chance that all the others meet a used one is the
 /// share of used ports to the power of their number.
 const PORT_TRIES: u32 = 10;
 
-/// Writes the entries of a flow, replies first: whoever holds the reply key owns the tuple. Returns the entry of the
-/// client's packets.
+/// Writes the entries of a flow, replies first: whoever holds the reply key owns the tuple. `flow` is the entry of the
+/// client's packets as it was chosen; its tuple becomes the one that was free.
 #[inline(always)]
 pub fn establish<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    headers: &Headers<F::Address>,
-    admission: &Admission,
-) -> Result<F::Flow, Reason> {
-    let dialled = headers.tuple;
-    let now = tables.now();
-    let backend = &admission.backend;
-    let state = State {
-        backend: admission.id,
-        generation: backend.generation,
-        service: backend.service,
-        last_seen: now,
-        created: now,
-        flags: 0,
-        seen: headers.seen(),
-    };
-    let mut sent = Tuple {
-        source: dialled.source,
-        destination: F::narrow(&backend.address),
-        source_port: dialled.source_port,
-        destination_port: backend.port,
-        protocol: dialled.protocol,
-    };
-    let hairpin = sent.destination == dialled.source;
-    let (reply_side, mut flags) = if hairpin {
-        // Its own address as source would never leave the pod; the address it dialled is one that it sends to its
-        // gateway.
-        sent.source = dialled.destination;
-        (Side::INGRESS, FlowFlags::HAIRPIN)
-    } else {
-        (Side::EGRESS, 0)
-    };
-    let reply = F::flow(&dialled.reversed(), State { flags, ..state });
-    claim_port::<F, T>(tables, &mut sent, reply_side, &reply, |tables, attempt, port| {
-        if attempt == 0 { port } else { (1024 + tables.random() % (65536 - 1024)) as u16 }.to_be()
-    })?;
-    if admission.masquerade && !hairpin {
-        masquerade::<F, P, T>(packet, tables, &sent, state, admission.fast)?;
-        flags |= FlowFlags::MASQUERADE | if admission.fast { FlowFlags::FAST } else { 0 };
+    headers: &Headers<F>,
+    flow: &mut F::Flow,
+) -> Result<(), Reason> {
+    own_tuple::<F, T>(tables, headers, flow)?;
+    if F::state(flow).flags & FlowFlags::MASQUERADE != 0 {
+        let mut mask = Mask { node: Address::ANY, port: 0 };
+        find_node_address::<F, P, T>(packet, tables, headers, flow, &mut mask)?;
+        claim_mask::<F, T>(tables, headers, flow, &mut mask)?;
+        enter_mask::<F, T>(tables, headers, flow, &mask)?;
     }
-    let forward = F::flow(&sent, State { flags: flags | FlowFlags::FORWARD, ..state });
-    match tables.insert::<F>(&F::key(&dialled, Side::INGRESS), &forward, false) {
-        Inserted::Yes => Ok(forward),
-        Inserted::Exists | Inserted::Full => Err(Reason::FlowTableFull),
-    }
+    enter::<F, T>(tables, &headers.key, flow)
 }
 
-/// The second pair of entries: the node's address takes the client's place at egress.
 #[inline(always)]
-fn masquerade<F: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    sent: &Tuple<F::Address>,
-    state: State,
-    fast: bool,
-) -> Result<(), Reason> {
-    let config = tables.config().ok_or(Reason::NoNodeAddress)?;
-    let route = packet.route(&RouteQuery {
-        source: F::wide(sent.source),
-        destination: F::wide(sent.destination),
-        source_port: sent.source_port,
-        destination_port: sent.destination_port,
-        protocol: sent.protocol,
-        length: 0,
-    });
-    let device = tables.device(route.device).map(|device| if F::V6 { device.address6 } else { device.address4 });
-    let node = match device {
-        Some(address) if address != Address::ANY => address,
-        _ if F::V6 => config.node6,
-        _ => config.node4,
-    };
-    if node == Address::ANY {
-        return Err(Reason::NoNodeAddress);
-    }
-    let mut masked = Tuple { source: F::narrow(&node), ..*sent };
-    let (low, high) = (u32::from(config.masquerade_port_min), u32::from(config.masquerade_port_max));
-    let ports = (high + 1).wrapping_sub(low).max(1);
-    let flags = if fast { FlowFlags::FAST } else { 0 };
-    let reply = F::flow(&sent.reversed(), State { flags, ..state });
-    // Always another port than the client's: connections of the node itself use the kernel's range of local ports.
-    claim_port::<F, T>(tables, &mut masked, Side::INGRESS, &reply, |tables, _, _| {
-        ((low + tables.random() % ports) as u16).to_be()
-    })?;
-    let forward = F::flow(&masked, State { flags: FlowFlags::FORWARD, ..state });
-    match tables.insert::<F>(&F::key(sent, Side::EGRESS), &forward, false) {
+fn enter<F: Family, T: Tables>(tables: &T, key: &F::Key, flow: &F::Flow) -> Result<(), Reason> {
+    match tables.insert::<F>(key, flow, false) {
         Inserted::Yes => Ok(()),
         Inserted::Exists | Inserted::Full => Err(Reason::FlowTableFull),
     }
 }
 
+/// The tuple of the client's packets between ingress and egress.
+#[inline(always)]
+fn sent<F: Family>(headers: &Headers<F>, flow: &F::Flow) -> Tuple<F::Address> {
+    F::tuple(flow, headers.protocol())
+}
+
+/// Enters the replies, under a source port that is free towards the backend; `flow` gets it. A hairpin flow gets
+/// another source address too.
+#[inline(never)]
+fn own_tuple<F: Family, T: Tables>(tables: &T, headers: &Headers<F>, flow: &mut F::Flow) -> Result<(), Reason> {
+    let dialled = headers.tuple();
+    let state = F::state(flow);
+    let mut tuple = sent(headers, flow);
+    let flags = state.flags & FlowFlags::HAIRPIN;
+    let side = if flags != 0 {
+        // Its own address as source would never leave the pod; the address it dialled is one that it sends to its
+        // gateway.
+        tuple.source = dialled.destination;
+        Side::INGRESS
+    } else {
+        Side::EGRESS
+    };
+    let reply = F::flow(&dialled.reversed(), State { flags, ..state });
+    claim_port::<F, T>(tables, &mut tuple, side, &reply, |attempt, port| {
+        if attempt == 0 { port } else { (1024 + tables.random() % (65536 - 1024)) as u16 }
+    })?;
+    *flow = F::flow(&tuple, state);
+    Ok(())
+}
+
+/// The address that takes the client's place: one of the device that the flow will leave by, so that replies come
+/// back there.
+#[inline(never)]
+fn find_node_address<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    headers: &Headers<F>,
+    flow: &F::Flow,
+    mask: &mut Mask,
+) -> Result<(), Reason> {
+    let tuple = sent(headers, flow);
+    let route = packet.route(&RouteQuery {
+        source: F::wide(tuple.source),
+        destination: F::wide(tuple.destination),
+        source_port: tuple.source_port,
+        destination_port: tuple.destination_port,
+        protocol: tuple.protocol,
+        length: 0,
+    });
+    let device = tables.device(route.device).map(|device| if F::V6 { device.address6 } else { device.address4 });
+    mask.node = match device {
+        Some(address) if address != Address::ANY => address,
+        _ => {
+            let config = tables.config().ok_or(Reason::NoNodeAddress)?;
+            if F::V6 { config.node6 } else { config.node4 }
+        }
+    };
+    if mask.node == Address::ANY { Err(Reason::NoNodeAddress) } else { Ok(()) }
+}
+
+/// What takes the client's place at egress.
+struct Mask {
+    node: Address,
+    /// Network order.
+    port: u16,
+}
+
+impl Mask {
+    #[inline(always)]
+    fn over<F: Family>(&self, sent: Tuple<F::Address>) -> Tuple<F::Address> {
+        Tuple { source: F::narrow(&self.node), source_port: self.port, ..sent }
+    }
+}
+
+/// Enters the replies to the masquerade, under a port of the node that is free towards the backend.
+#[inline(never)]
+fn claim_mask<F: Family, T: Tables>(
+    tables: &T,
+    headers: &Headers<F>,
+    flow: &F::Flow,
+    mask: &mut Mask,
+) -> Result<(), Reason> {
+    let config = tables.config().ok_or(Reason::NoNodeAddress)?;
+    let (low, high) = (u32::from(config.masquerade_port_min), u32::from(config.masquerade_port_max));
+    let ports = (high + 1).saturating_sub(low).max(1);
+    let state = F::state(flow);
+    let reply = F::flow(&sent(headers, flow).reversed(), State { flags: state.flags & FlowFlags::FAST, ..state });
+    let mut masked = mask.over::<F>(sent(headers, flow));
+    // Always another port than the client's: connections of the node itself use the kernel's range of local ports.
+    claim_port::<F, T>(tables, &mut masked, Side::INGRESS, &reply, |_, _| (low + tables.random() % ports) as u16)?;
+    mask.port = masked.source_port;
+    Ok(())
+}
+
+/// Enters the client's packets at egress.
+#[inline(never)]
+fn enter_mask<F: Family, T: Tables>(
+    tables: &T,
+    headers: &Headers<F>,
+    flow: &F::Flow,
+    mask: &Mask,
+) -> Result<(), Reason> {
+    let masked = mask.over::<F>(sent(headers, flow));
+    let forward = F::flow(&masked, State { flags: FlowFlags::FORWARD, ..F::state(flow) });
+    enter::<F, T>(tables, &F::key(&sent(headers, flow), Side::EGRESS), &forward)
+}
+
 /// Finds a source port for `sent` whose reply tuple is free on `side` and takes it. `candidate` gets the number of the
-/// attempt and the present port in host order, and answers in network order.
+/// attempt and the present port, and answers with the next one, both in host order.
 #[inline(always)]
 fn claim_port<F: Family, T: Tables>(
     tables: &T,
     sent: &mut Tuple<F::Address>,
     side: u8,
     reply: &F::Flow,
-    candidate: impl Fn(&T, u32, u16) -> u16,
+    candidate: impl Fn(u32, u16) -> u16,
 ) -> Result<(), Reason> {
     for attempt in 0..PORT_TRIES {
-        sent.source_port = candidate(tables, attempt, u16::from_be(sent.source_port));
+        sent.source_port = candidate(attempt, u16::from_be(sent.source_port)).to_be();
         let key = F::key(&sent.reversed(), side);
         match tables.insert::<F>(&key, reply, true) {
             Inserted::Yes => return Ok(()),
@@ -137,10 +168,7 @@ fn claim_port<F: Family, T: Tables>(
                     F::tuple(&held, sent.protocol) == F::tuple(reply, sent.protocol)
                 });
                 if same {
-                    return match tables.insert::<F>(&key, reply, false) {
-                        Inserted::Yes => Ok(()),
-                        Inserted::Exists | Inserted::Full => Err(Reason::FlowTableFull),
-                    };
+                    return enter::<F, T>(tables, &key, reply);
                 }
             }
         }
@@ -152,10 +180,10 @@ fn claim_port<F: Family, T: Tables>(
 /// used: the replies are its own now. An entry whose flow was seen in this tick or the last is kept: this SYN may have
 /// been translated by another hook a moment ago.
 #[inline(always)]
-pub fn forget_reuse<F: Family, T: Tables>(tables: &T, direct: &Tuple<F::Address>) {
-    let key = F::key(&direct.reversed(), Side::EGRESS);
+pub fn forget_reuse<F: Family, T: Tables>(tables: &T, direct: &Headers<F>) {
+    let key = F::key(&direct.tuple().reversed(), Side::EGRESS);
     let Some(reply) = tables.peek::<F>(&key) else { return };
-    let dialled = F::tuple(&reply, direct.protocol).reversed();
+    let dialled = F::tuple(&reply, direct.protocol()).reversed();
     let fresh = tables
         .peek::<F>(&F::key(&dialled, Side::INGRESS))
         .is_some_and(|forward| tables.now().wrapping_sub(F::state(&forward).last_seen) <= 1);

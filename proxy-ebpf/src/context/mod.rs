@@ -1,0 +1,9 @@
+//! Packets as the kernel hands them to a program, as [`proxy_common::datapath::Packet`].
+
+mod fib;
+mod memory;
+mod tc;
+mod xdp;
+
+pub use tc::TcPacket;
+pub use xdp::XdpPacket;

@@ -1,0 +1,167 @@
+use core::mem::offset_of;
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
+        bpf_redir_neigh__bindgen_ty_1 as NextHop, __sk_buff},
+    helpers::{bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_pull_data},
+    programs::TcContext,
+};
+use proxy_common::{
+    datapath::{ChecksumChange, Packet, Route, RouteQuery},
+    verdict::Verdict,
+    wire::Address,
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::{fib::{self, AF_INET, AF_INET6}, memory};
+
+/// `BPF_F_IPV6` of linux/bpf.h (Linux 6.16 and stable kernels): the checksum of an address change in IPv6, whose
+/// header has no checksum of its own, does not change the sum over the whole packet.
+const BPF_F_IPV6: u64 = 1 << 7;
+
+/// A socket buffer at a tc hook. Its headers need not lie in the linear part, its transport checksum may be the
+/// device's to fill in, and it may be a GSO packet of many segments.
+pub struct TcPacket {
+    skb: *mut __sk_buff,
+    /// Device and next hop of the last route.
+    device: u32,
+    next_hop: Address,
+}
+
+impl TcPacket {
+    #[inline(always)]
+    pub fn new(context: &TcContext) -> Self {
+        Self { skb: context.as_ptr().cast(), device: 0, next_hop: Address::ANY }
+    }
+
+    /// What tc is told. Never `TC_ACT_OK`, which would end the chain of programs at this hook for everyone else.
+    #[inline(always)]
+    pub fn action(&self, verdict: Verdict) -> i32 {
+        match verdict {
+            // Equals TCX_NEXT.
+            Verdict::Pass | Verdict::Translate => TC_ACT_UNSPEC,
+            Verdict::Back | Verdict::Reply => self.back(),
+            Verdict::Forward => forward(self.device, &self.next_hop),
+            Verdict::Drop(_) => TC_ACT_SHOT as i32,
+        }
+    }
+
+    #[inline(always)]
+    fn back(&self) -> i32 {
+        // SAFETY: a helper without pointers; the buffer is valid as long as the program runs.
+        unsafe { bpf_redirect((*self.skb).ifindex, 0) as i32 }
+    }
+
+    #[inline(always)]
+    fn memory(&self, offset: usize, size: usize) -> Option<memory::Bytes> {
+        const DATA: usize = offset_of!(__sk_buff, data);
+        const END: usize = offset_of!(__sk_buff, data_end);
+        // SAFETY: `skb` is the argument of the program.
+        let (data, end) = unsafe { memory::bounds::<DATA, END>(self.skb.cast()) };
+        memory::at(data, end, offset, size)
+    }
+
+    /// Direct access; where the bytes lie outside of the linear part they are moved into it.
+    #[inline(always)]
+    fn reach(&self, offset: usize, size: usize) -> Option<memory::Bytes> {
+        if let Some(bytes) = self.memory(offset, size) {
+            return Some(bytes);
+        }
+        if !self.pull(offset + size) {
+            return None;
+        }
+        self.memory(offset, size)
+    }
+
+    #[inline(always)]
+    fn pull(&self, length: usize) -> bool {
+        // SAFETY: the buffer is valid as long as the program runs.
+        length <= self.len() && unsafe { bpf_skb_pull_data(self.skb, length as u32) } == 0
+    }
+
+    #[inline(always)]
+    fn replace(&self, offset: usize, change: u32, flags: u64) -> bool {
+        // SAFETY: the helper checks the offset. With no size in the flags `to` is a difference and `from` has to be 0.
+        unsafe { bpf_l4_csum_replace(self.skb, offset as u32, 0, u64::from(change), flags) == 0 }
+    }
+}
+
+/// Through the neighbour table: resolves the next hop where it is not known yet.
+#[inline(always)]
+fn forward(device: u32, next_hop: &Address) -> i32 {
+    let mut neighbour = if next_hop.is_v4() {
+        bpf_redir_neigh { nh_family: AF_INET.into(), __bindgen_anon_1: NextHop { ipv6_nh: [next_hop.0[3], 0, 0, 0] } }
+    } else {
+        bpf_redir_neigh { nh_family: AF_INET6.into(), __bindgen_anon_1: NextHop { ipv6_nh: next_hop.0 } }
+    };
+    // SAFETY: the kernel reads `size_of` bytes of `neighbour`.
+    unsafe { bpf_redirect_neigh(device, &raw mut neighbour, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
+}
+
+impl Packet for TcPacket {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        // SAFETY: the buffer is valid as long as the program runs.
+        unsafe { (*self.skb).len as usize }
+    }
+
+    #[inline(always)]
+    fn load<T: FromBytes>(&self, offset: usize) -> Option<T> {
+        self.reach(offset, size_of::<T>())?.load()
+    }
+
+    #[inline(always)]
+    fn store<T: IntoBytes + Immutable>(&mut self, offset: usize, value: &T) -> Option<()> {
+        self.reach(offset, size_of::<T>())?.store(value)
+    }
+
+    #[inline(always)]
+    fn fix_checksum(&mut self, offset: usize, change: ChecksumChange) -> Option<()> {
+        let mark = if change.udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        if change.addresses != 0 {
+            let flags = mark | u64::from(BPF_F_PSEUDO_HDR);
+            let done = if change.v6 {
+                // A kernel that does not know the flag refuses it.
+                self.replace(offset, change.addresses, flags | BPF_F_IPV6)
+                    || self.replace(offset, change.addresses, flags)
+            } else {
+                self.replace(offset, change.addresses, flags)
+            };
+            done.then_some(())?;
+        }
+        if change.ports != 0 {
+            self.replace(offset, change.ports, mark).then_some(())?;
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, len: usize) -> Option<()> {
+        // SAFETY: the buffer is valid as long as the program runs.
+        (unsafe { bpf_skb_change_tail(self.skb, len as u32, 0) } == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn route(&mut self, query: &RouteQuery) -> Route {
+        // SAFETY: the buffer is valid as long as the program runs.
+        let device = unsafe { (*self.skb).ifindex };
+        let route = fib::route(self.skb.cast(), device, query).route;
+        // Field by field: a copy of the whole would read its padding, which the verifier refuses.
+        self.device = route.device;
+        self.next_hop = route.next_hop;
+        route
+    }
+
+    #[inline(always)]
+    fn conceal(&self, offset: usize) -> usize {
+        // SAFETY: the buffer is valid as long as the program runs.
+        memory::conceal(offset, unsafe { (*self.skb).len })
+    }
+
+    #[inline(always)]
+    fn segment(&self) -> usize {
+        // SAFETY: the buffer is valid as long as the program runs.
+        unsafe { (*self.skb).gso_size as usize }
+    }
+}

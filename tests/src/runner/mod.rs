@@ -1,0 +1,3 @@
+//! Hosts that run the datapath over a packet: plain Rust, and the kernel's programs by `BPF_PROG_TEST_RUN`.
+
+pub mod object;
