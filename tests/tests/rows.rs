@@ -21,7 +21,7 @@ fn check(runner: &mut dyn Runner, hosts: &[Hosts]) {
 
 #[test]
 fn plain() {
-    check(&mut Plain::default(), &[Hosts::All, Hosts::NotXdp]);
+    check(&mut Plain::default(), &[Hosts::All, Hosts::NotXdp, Hosts::NotTc]);
 }
 
 #[test]
@@ -32,6 +32,6 @@ fn tc() -> anyhow::Result<()> {
 
 #[test]
 fn xdp() -> anyhow::Result<()> {
-    check(&mut Kernel::open(true)?, &[Hosts::All]);
+    check(&mut Kernel::open(true)?, &[Hosts::All, Hosts::NotTc]);
     Ok(())
 }

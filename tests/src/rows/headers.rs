@@ -6,7 +6,7 @@ use proxy_common::{
     verdict::Verdict,
 };
 
-use super::{Expected, Input, Row, walks::Kind, world::World};
+use super::{Expected, Hosts, Input, Row, walks::Kind, world::World};
 use crate::packet::{Packet, Transport};
 
 const TAG: u16 = 0x8100;
@@ -64,9 +64,11 @@ pub(super) fn rows() -> Vec<Row> {
                 edited(&packet, 0, 0x65)
             }));
         }
-        rows.push(left_alone(kind, "cut in the IP header", Reason::Malformed, |packet| {
+        let mut cut = left_alone(kind, "cut in the IP header", Reason::Malformed, |packet| {
             packet.bytes()[..packet.l3() + 12].to_vec()
-        }));
+        });
+        cut.steps.truncate(1);
+        rows.push(Row { hosts: Hosts::NotTc, ..cut });
         rows.push(left_alone(kind, "cut in the transport header", Reason::Malformed, |packet| {
             let transport = packet.l3() + if packet.source.is_ipv6() { 40 } else { 20 };
             packet.bytes()[..transport + 6].to_vec()

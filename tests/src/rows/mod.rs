@@ -54,6 +54,8 @@ pub enum Hosts {
     All,
     /// All but XDP, which knows no GSO packets and no links without a link layer header.
     NotXdp,
+    /// All but tc: the kernel makes no socket buffer for a test from less than an IP header.
+    NotTc,
 }
 
 pub struct Row {

@@ -25,13 +25,16 @@ pub fn enter() -> anyhow::Result<Devices> {
     let mac = |bytes: [u8; 6]| bytes.map(|byte| format!("{byte:02x}")).join(":");
     let (uplink, pod) = (route::DEVICE, route::POD_DEVICE);
     ip("link set lo up")?;
-    ip(&format!("link add {uplink} address {} type dummy", mac(route::MAC)))?;
-    ip(&format!("link add {pod} type dummy"))?;
+    // Both ends of each pair stay here: nothing is ever sent.
+    ip(&format!("link add {uplink} address {} type veth peer name {uplink}-end", mac(route::MAC)))?;
+    ip(&format!("link add {pod} type veth peer name {pod}-end"))?;
     for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
         std::fs::write(format!("/proc/sys/net/{key}"), "1").with_context(|| format!("setting {key}"))?;
     }
     ip(&format!("link set {uplink} up mtu {}", route::MTU))?;
-    ip(&format!("link set {pod} up"))?;
+    for name in [pod, "up0-end", "pod0-end"] {
+        ip(&format!("link set {name} up"))?;
+    }
     ip(&format!("address add {four}/24 dev {uplink}"))?;
     ip(&format!("address add {six}/64 dev {uplink} nodad"))?;
     ip(&format!("route add default via {}", route::GATEWAY4))?;
