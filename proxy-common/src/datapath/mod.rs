@@ -34,6 +34,7 @@ mod track;
 
 pub use egress::egress;
 pub use family::{Family, Tuple, V4, V6};
+pub use select::flow_hash;
 pub use ingress::ingress;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
