@@ -99,7 +99,7 @@ fn untouched_if_passed(plain: &Plain, hook: Hook, link: Link, bytes: &[u8], segm
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes_come_through(
