@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, AgentArgs, AgentConfig, FileWatch, KernelConfig, Loaded};
-use crate::desired::{NodeSettings, compile, node_addresses, node_state};
+use crate::desired::{NodeSettings, node_addresses, node_state};
 use crate::kernel::tick::Tick;
 use crate::kernel::{AttachMode, Capacities, LinkOptions, Links, MapTables, Options, Runtime, masquerade_ports};
-use crate::model::{Changes, Cluster, Interface, ObjectName, Problem};
+use crate::model::{Changes, Cluster, Interface, Problem};
 use crate::reconcile::{Limits, Reconciler, Report};
 use crate::source::Message;
 
@@ -135,11 +135,8 @@ impl Agent {
         if changes.node {
             self.sync_node();
         }
-        if changes.all {
-            self.sync_services();
-        } else if !changes.services.is_empty() {
-            let services = compiled(&self.cluster, changes.services.iter());
-            let report = self.reconciler.apply(&mut self.tables, services, self.started.elapsed());
+        if changes.all || !changes.services.is_empty() {
+            let report = self.reconciler.follow(&mut self.tables, &self.cluster, &changes, self.started.elapsed());
             log_report("change", &report, oldest.map(|at| (changes.services.len(), at.elapsed())));
         }
         Ok(())
@@ -150,7 +147,8 @@ impl Agent {
     async fn start(&mut self) -> anyhow::Result<()> {
         self.is_ready = true;
         self.sync_node();
-        self.sync_services();
+        let report = self.reconciler.sync_all(&mut self.tables, &self.cluster, self.started.elapsed());
+        log_report("full sync", &report, None);
         let attachments = self.links.attach().await?;
         info!(
             devices = attachments.attached.len(),
@@ -161,12 +159,6 @@ impl Agent {
         Ok(())
     }
 
-    fn sync_services(&mut self) {
-        let services = compiled(&self.cluster, self.cluster.service_names());
-        let report = self.reconciler.sync(&mut self.tables, services, self.started.elapsed());
-        log_report("full sync", &report, None);
-    }
-
     fn sync_node(&mut self) {
         if !self.is_ready {
             return;
@@ -175,13 +167,6 @@ impl Agent {
         let report = self.reconciler.set_node(&mut self.tables, &state, self.started.elapsed());
         log_report("node", &report, None);
     }
-}
-
-fn compiled<'a>(
-    cluster: &'a Cluster,
-    names: impl Iterator<Item = &'a ObjectName>,
-) -> Vec<(ObjectName, Vec<crate::desired::ServicePort>)> {
-    names.map(|name| (name.clone(), compile(cluster, name))).collect()
 }
 
 /// `change`: how many services changed, and how long ago the source learned of the first one.

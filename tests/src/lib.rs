@@ -1,17 +1,23 @@
 //! What the suites that need root are made of.
 //!
+//! - [`bench`]: nanoseconds per packet;
 //! - [`cluster`]: nodes, pods, a fabric and an outside client, each a network namespace, with one real agent process
 //!   per node;
 //! - [`comparison`]: the benchmark of connections through a ClusterIP and past it;
 //! - [`demo`]: what `cargo xtask demo` shows;
 //! - [`kubernetes`]: a real control plane for those nodes;
+//! - [`packet`]: packets, built and read by a library that knows nothing of the datapath;
+//! - [`rows`]: what goes into the datapath and what has to come out;
 //! - [`runner`]: hosts of the datapath that packet rows are run by;
-//! - [`traffic`]: small servers and clients that run inside them, and what they measured.
+//! - [`traffic`]: small servers and clients that run inside the cluster, and what they measured.
 
+pub mod bench;
 pub mod cluster;
 pub mod comparison;
 pub mod demo;
 pub mod kubernetes;
+pub mod packet;
+pub mod rows;
 pub mod runner;
 pub mod statistics;
 pub mod traffic;

@@ -97,6 +97,8 @@ pub fn build_agent(profile: Profile) -> Result<PathBuf> {
 fn cargo_test() -> Command {
     let mut cargo = command::cargo();
     cargo.args(["test", "--no-fail-fast"]);
+    // A test that fails says why; where its error was made in the machinery of futures and test runners says nothing.
+    cargo.env("RUST_LIB_BACKTRACE", "0");
     cargo
 }
 

@@ -79,13 +79,16 @@ fn quoted_words<F: Family>(headers: &Headers<F>) -> Option<usize> {
 /// since there is no room for them all on a kernel stack.
 #[inline(always)]
 fn quote<P: Packet>(packet: &mut P, l3: usize, gap: usize, count: usize) -> Option<u32> {
-    let mut sum = 0;
-    for index in (0..QUOTED_WORDS).rev() {
-        if index < count {
-            let word: u32 = packet.load(l3 + index * 4)?;
-            packet.store(l3 + gap + index * 4, &word)?;
-            sum = checksum::add(sum, word);
+    let (mut sum, mut left) = (0, count);
+    for _ in 0..QUOTED_WORDS {
+        if left == 0 {
+            break;
         }
+        left -= 1;
+        let from = packet.conceal(l3 + left * 4);
+        let word: u32 = packet.load(from)?;
+        packet.store(from + gap, &word)?;
+        sum = checksum::add(sum, word);
     }
     Some(sum)
 }

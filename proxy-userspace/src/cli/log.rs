@@ -7,10 +7,11 @@ use crate::config::LogFormat;
 
 /// Starts logging to standard error. `RUST_LOG` overrides what `verbosity` asks for.
 pub(super) fn start(verbosity: u8, format: LogFormat) -> anyhow::Result<()> {
+    // kube-runtime warns at every attempt of a watch that fails; the source tells of it once.
     let level = match verbosity {
-        0 => "info",
-        1 => "sheave=debug,proxy_userspace=debug,info",
-        _ => "sheave=trace,proxy_userspace=trace,debug",
+        0 => "info,kube_runtime=error",
+        1 => "info,proxy_userspace=debug,kube_runtime=error",
+        _ => "debug,proxy_userspace=trace",
     };
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) => EnvFilter::try_new(&directives).with_context(|| format!("RUST_LOG={directives}"))?,

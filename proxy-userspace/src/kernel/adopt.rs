@@ -19,10 +19,8 @@ const SUFFIX: &str = "-new";
 /// [`KernelError::ForeignMap`] for the first pin that is not a map of the expected shape; nothing is changed then.
 pub(super) fn adopt(directory: &Path, specs: Vec<Spec>) -> Result<Vec<Spec>, KernelError> {
     std::fs::create_dir_all(directory).map_err(KernelError::path("making", directory))?;
-    let found: Vec<_> = specs
-        .into_iter()
-        .map(|spec| Ok((spec.find(directory)?, spec)))
-        .collect::<Result<_, KernelError>>()?;
+    let found: Vec<_> =
+        specs.into_iter().map(|spec| Ok((spec.find(directory)?, spec))).collect::<Result<_, KernelError>>()?;
     found
         .into_iter()
         .map(|(pinned, spec)| match pinned {

@@ -12,6 +12,9 @@ const SYSTEM: &str = "/sys/fs/bpf";
 /// The source of a mount that we made, as mountinfo shows it.
 const SOURCE: &str = "sheave";
 
+/// What the kernel itself puts into every new BPF filesystem (kernel/bpf/preload, Linux 5.10).
+const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
+
 /// Sees to it that `directory` is, or can be made, on a BPF filesystem: mounts one on /sys/fs/bpf if it lies below,
 /// otherwise on the directory itself.
 pub(super) fn ensure(directory: &Path) -> Result<(), KernelError> {
@@ -49,7 +52,9 @@ pub(super) fn release(directory: &Path) -> Result<bool, KernelError> {
     if directory == Path::new(SYSTEM) || !mounts.lines().any(|line| ours(line).as_deref() == Some(&directory)) {
         return Ok(false);
     }
-    let empty = std::fs::read_dir(&directory).is_ok_and(|mut entries| entries.next().is_none());
+    let empty = std::fs::read_dir(&directory).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| PRELOADED.iter().any(|name| entry.file_name() == *name)))
+    });
     if empty {
         umount2(&directory, MntFlags::MNT_DETACH)
             .map_err(|cause| KernelError::path("unmounting", &directory)(cause.into()))?;
@@ -73,7 +78,9 @@ mod tests {
 
     #[test]
     fn knows_its_own_mounts() {
-        let line = |source: &str, kind: &str| format!("36 25 0:32 / /run/a\\040b rw,nosuid shared:9 - {kind} {source} rw,mode=700");
+        let line = |source: &str, kind: &str| {
+            format!("36 25 0:32 / /run/a\\040b rw,nosuid shared:9 - {kind} {source} rw,mode=700")
+        };
         assert_eq!(ours(&line("sheave", "bpf")), Some("/run/a b".into()));
         assert_eq!(ours(&line("bpf", "bpf")), None);
         assert_eq!(ours(&line("sheave", "tmpfs")), None);

@@ -88,7 +88,9 @@ fn remove_pin_dir(lock: PinDir) -> Result<(), KernelError> {
     let path = lock.path().to_owned();
     bpffs::release(&path)?;
     match fs::remove_dir(&path) {
-        Err(cause) if !matches!(cause.raw_os_error(), Some(libc::ENOENT | libc::ENOTEMPTY | libc::EBUSY | libc::EPERM)) => {
+        Err(cause)
+            if !matches!(cause.raw_os_error(), Some(libc::ENOENT | libc::ENOTEMPTY | libc::EBUSY | libc::EPERM)) =>
+        {
             Err(KernelError::path("removing", &path)(cause))
         }
         _ => Ok(()),

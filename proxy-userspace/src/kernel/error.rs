@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 /// What keeps an agent from running, or a command from reading what one left in the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    #[error("not enough privileges: {missing} missing; run as root, or give the process CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    #[error(
+        "not enough privileges: {missing} missing; run as root, or give the process CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+    )]
     Privileges { missing: String },
 
     #[error("Linux {found} is too old: {minimum} or newer is needed")]

@@ -5,31 +5,14 @@ use std::time::Duration;
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use proxy_common::datapath::Link;
+use proxy_common::programs;
 use proxy_common::reason::Hook;
 use tokio::time::MissedTickBehavior;
 
 use super::lock::PinDir;
 use super::specs::Spec;
 use super::{KernelError, Options};
-
-/// The kernel programs as `build.rs` made them; empty if the build was told to skip them.
-const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sheave-ebpf"));
-
-/// Where tc programs are attached. The name of a program is that of its hook with the kind of link it understands.
-const PROGRAMS: [(Hook, Link, &str); 12] = [
-    (Hook::PodIngress, Link::Ethernet, "pod_in"),
-    (Hook::PodEgress, Link::Ethernet, "pod_out"),
-    (Hook::UplinkIngress, Link::Ethernet, "uplink_in"),
-    (Hook::UplinkEgress, Link::Ethernet, "uplink_out"),
-    (Hook::OverlayIngress, Link::Ethernet, "overlay_in"),
-    (Hook::OverlayEgress, Link::Ethernet, "overlay_out"),
-    (Hook::PodIngress, Link::Ip, "pod_in_l3"),
-    (Hook::PodEgress, Link::Ip, "pod_out_l3"),
-    (Hook::UplinkIngress, Link::Ip, "uplink_in_l3"),
-    (Hook::UplinkEgress, Link::Ip, "uplink_out_l3"),
-    (Hook::OverlayIngress, Link::Ip, "overlay_in_l3"),
-    (Hook::OverlayEgress, Link::Ip, "overlay_out_l3"),
-];
+use crate::object::DATAPATH;
 
 /// The programs, in the kernel as far as they are needed.
 pub struct Programs {
@@ -45,11 +28,7 @@ impl Programs {
     /// The program for a hook on a kind of link, and its name. Those for devices without an Ethernet header are only
     /// loaded when there is such a device: most nodes have none, and the verifier takes its time.
     pub(super) fn get(&mut self, hook: Hook, link: Link) -> Result<(BorrowedFd<'_>, &'static str), KernelError> {
-        let name = PROGRAMS
-            .iter()
-            .find(|(of, on, _)| (*of, *on) == (hook, link))
-            .map(|(_, _, name)| *name)
-            .ok_or(KernelError::NoProgram { name: hook.word() })?;
+        let name = programs::tc_name(hook, link).ok_or(KernelError::NoProgram { name: hook.word() })?;
         let program = load_program(&mut self.ebpf, name)?;
         let fd = program.fd().map_err(|cause| KernelError::Program { name, cause: cause.to_string() })?;
         Ok((fd.as_fd(), name))
@@ -58,10 +37,8 @@ impl Programs {
 
 /// Does nothing more to a program that is loaded.
 fn load_program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a SchedClassifier, KernelError> {
-    let program: &mut SchedClassifier = ebpf
-        .program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(KernelError::NoProgram { name })?;
+    let program: &mut SchedClassifier =
+        ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(KernelError::NoProgram { name })?;
     match program.load() {
         Err(ProgramError::AlreadyLoaded) | Ok(()) => Ok(program),
         Err(cause) => Err(KernelError::Program { name, cause: explain(&cause) }),
@@ -94,7 +71,7 @@ pub(super) fn load(
     specs: &[Spec],
     pins: &Arc<PinDir>,
 ) -> Result<(Programs, Option<KernelLog>), KernelError> {
-    if OBJECT.is_empty() {
+    if DATAPATH.is_empty() {
         return Err(KernelError::NoObject);
     }
     let failed = |cause| KernelError::Load(Box::new(cause));
@@ -105,11 +82,9 @@ pub(super) fn load(
     for spec in specs {
         loader.map_max_entries(spec.name, spec.max_entries).map_pin_path(spec.name, directory.join(spec.name));
     }
-    let mut ebpf = loader.load(OBJECT).map_err(failed)?;
-    for (_, link, name) in PROGRAMS {
-        if link == Link::Ethernet {
-            load_program(&mut ebpf, name)?;
-        }
+    let mut ebpf = loader.load(DATAPATH).map_err(failed)?;
+    for program in programs::TC.iter().filter(|program| program.link == Link::Ethernet) {
+        load_program(&mut ebpf, program.name)?;
     }
     let log = (options.log_level > 0).then(|| kernel_log(&mut ebpf)).transpose()?;
     Ok((Programs { ebpf, pins: Arc::clone(pins) }, log))

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::KernelError;
 use super::pins::{self, Layout};
 use super::raw::{self, link};
-use super::KernelError;
 
 /// A pin directory that no other agent uses. The lock is an flock(2) on the directory itself: the BPF filesystem has no
 /// regular files, but every filesystem takes this kind of lock, and it goes away with the process.

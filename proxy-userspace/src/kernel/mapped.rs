@@ -34,7 +34,14 @@ impl<T: Wire> Mapped<T> {
         let bytes = elements as usize * Self::STRIDE * 4;
         // SAFETY: a new mapping at an address that the kernel chooses touches no other memory.
         let address = unsafe {
-            libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, map.as_raw_fd(), 0)
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.as_raw_fd(),
+                0,
+            )
         };
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());

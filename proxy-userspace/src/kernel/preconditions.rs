@@ -45,10 +45,14 @@ fn missing_capabilities(status: &str) -> Vec<&'static str> {
         .unwrap_or(0);
     let has = |bit: u32| effective & (1 << bit) != 0;
     // CAP_SYS_ADMIN still implies the two that were split from it in Linux 5.8.
-    [("CAP_BPF", has(BPF) || has(SYS_ADMIN)), ("CAP_NET_ADMIN", has(NET_ADMIN)), ("CAP_PERFMON", has(PERFMON) || has(SYS_ADMIN))]
-        .into_iter()
-        .filter_map(|(name, present)| (!present).then_some(name))
-        .collect()
+    [
+        ("CAP_BPF", has(BPF) || has(SYS_ADMIN)),
+        ("CAP_NET_ADMIN", has(NET_ADMIN)),
+        ("CAP_PERFMON", has(PERFMON) || has(SYS_ADMIN)),
+    ]
+    .into_iter()
+    .filter_map(|(name, present)| (!present).then_some(name))
+    .collect()
 }
 
 fn kernel_version() -> Result<(), KernelError> {

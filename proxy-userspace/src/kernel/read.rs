@@ -74,7 +74,8 @@ impl Reader {
         let directory = current.maps();
         if !directory.is_dir() {
             let other = Layout::all(pin_dir).into_iter().find(|layout| layout.base() != current.base());
-            let version = other.as_ref().and_then(|layout| layout.base().file_name()).map(|name| name.to_string_lossy());
+            let version =
+                other.as_ref().and_then(|layout| layout.base().file_name()).map(|name| name.to_string_lossy());
             return Err(match version {
                 Some(found) => KernelError::OtherLayout {
                     dir: pin_dir.to_owned(),

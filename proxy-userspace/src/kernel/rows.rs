@@ -58,7 +58,9 @@ impl<K: Wire, V: Wire> Rows<K, V> {
             // SAFETY: `open` has checked the sizes.
             match unsafe { map::delete_batch(self.fd(), rest) } {
                 Ok(()) => return Ok(()),
-                Err((done, cause)) if cause.kind() == io::ErrorKind::NotFound => rest = rest.get(done + 1..).unwrap_or_default(),
+                Err((done, cause)) if cause.kind() == io::ErrorKind::NotFound => {
+                    rest = rest.get(done + 1..).unwrap_or_default()
+                }
                 Err((0, cause)) if no_batches(&cause) => break,
                 Err((_, cause)) => return Err(cause),
             }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use aya::maps::{MapData, MapError, MapType};
 use proxy_common::wire::{
-    Address, Backend, COUNTERS, Config, Device, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, ServiceName, map,
+    Address, Backend, COUNTERS, Config, Device, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, ServiceName,
+    map,
 };
 
 use super::raw::map::Shape;
@@ -129,7 +130,9 @@ impl Spec {
         let foreign = |found: String| KernelError::ForeignMap { path: path.clone(), expected: self.to_string(), found };
         let map = match MapData::from_pin(&path) {
             Ok(map) => map,
-            Err(MapError::SyscallError(cause)) if cause.io_error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(MapError::SyscallError(cause)) if cause.io_error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
             Err(cause) => return Err(foreign(format!("something that does not open as a map ({cause})"))),
         };
         // Programs and links can be pinned too, and describe themselves through the same command.

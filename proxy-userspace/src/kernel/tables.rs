@@ -59,8 +59,11 @@ where
     V: proxy_common::wire::Wire,
 {
     let rows: Rows<u32, V> = rows(directory, specs, name)?;
-    Mapped::new(rows.fd(), rows.max_entries)
-        .map_err(|cause| KernelError::Map { name, operation: "mapping into memory", cause })
+    Mapped::new(rows.fd(), rows.max_entries).map_err(|cause| KernelError::Map {
+        name,
+        operation: "mapping into memory",
+        cause,
+    })
 }
 
 /// Runs an operation on a map; a failure is told with the name of the map and the number of elements.
@@ -97,7 +100,10 @@ impl Tables for MapTables {
             slots: self.slots.iter().collect(),
             maglev: self.maglev.iter().collect(),
             backends: self.backends.iter().collect(),
-            local_addresses: on(&self.local_addresses, "read", 0, Rows::read)?.into_iter().map(|(key, _)| key).collect(),
+            local_addresses: on(&self.local_addresses, "read", 0, Rows::read)?
+                .into_iter()
+                .map(|(key, _)| key)
+                .collect(),
             devices: on(&self.devices, "read", 0, Rows::read)?,
         })
     }

@@ -36,7 +36,7 @@ pub struct Measured {
     pub changes: Vec<Duration>,
     /// Of the last change.
     pub change_writes: u64,
-    /// Services that found no room: unless this is 0, the workload is too large for the maps and the rest means nothing.
+    /// Services that found no room: unless it is 0, the maps are too small and the rest means nothing.
     pub refused: usize,
 }
 

@@ -30,7 +30,8 @@ fn fill(tables: &mut impl Tables) {
     tables.set_maglev(1000, &[4, 5]);
     let services: Vec<_> = (1..=50).map(|id| (id, service(&format!("s{id}")))).collect();
     tables.put_services(&services).unwrap();
-    let frontends: Vec<_> = (1..=50).map(|port| (key(port), Frontend { service: port.into(), ..Frontend::default() })).collect();
+    let frontends: Vec<_> =
+        (1..=50).map(|port| (key(port), Frontend { service: port.into(), ..Frontend::default() })).collect();
     tables.put_frontends(&frontends).unwrap();
     tables.put_local_addresses(&[key(0).address]).unwrap();
     tables.put_devices(&[(3, Default::default())]).unwrap();

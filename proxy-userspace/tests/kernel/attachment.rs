@@ -26,7 +26,7 @@ fn devices_get_the_programs_of_their_roles_by_tcx() {
         let (fabric, pod) = (FarNamespace::new(), FarNamespace::new());
         uplink(&fabric);
         pod_link("pod0", &pod);
-        ip("link add dummy0 type dummy");
+        ip("link add cni0 type bridge");
         ip("link add vx0 type vxlan id 7 dev up0 dstport 4789");
         ip("tuntap add dev tun0 mode tun");
         let (_tables, links) = sandbox.start(mode(TCX)).await;
@@ -51,7 +51,7 @@ fn devices_get_the_programs_of_their_roles_by_tcx() {
         assert_eq!(ours::tcx_names("up0"), [["uplink_in"], ["uplink_out"]]);
         assert_eq!(ours::tcx_names("vx0"), [["overlay_in"], ["overlay_out"]]);
         assert_eq!(ours::tcx_names("tun0"), [["overlay_in_l3"], ["overlay_out_l3"]]);
-        assert_eq!(ours::tcx_names("dummy0"), [[""; 0], [""; 0]]);
+        assert_eq!(ours::tcx_names("cni0"), [[""; 0], [""; 0]]);
     });
 }
 
@@ -165,7 +165,8 @@ fn devices_that_come_and_go_are_followed() {
         eventually("one is gone", || attachments.borrow().attached.len() == 9).await;
         assert!(!names().contains(&"pod3".to_owned()));
         let pins = || std::fs::read_dir(sandbox.pin_dir().join(format!("v{}", proxy_common::wire::LAYOUT))).unwrap();
-        let links_dir = pins().flatten().find(|entry| entry.file_name().to_string_lossy().starts_with("links-")).unwrap();
+        let links_dir =
+            pins().flatten().find(|entry| entry.file_name().to_string_lossy().starts_with("links-")).unwrap();
         assert_eq!(std::fs::read_dir(links_dir.path()).unwrap().count(), 18, "its links are unpinned");
     });
 }

@@ -32,7 +32,11 @@ fn nothing_is_left() {
             assert!(!ours::has_clsact("pod0"));
             eventually("no program is left", || ours::programs(&maps).is_empty()).await;
             eventually("no map is left", || ours::still_there(&maps).is_empty()).await;
-            assert_eq!(cleanup(&sandbox.pin_dir()).await.unwrap(), Default::default(), "a second time there is nothing");
+            assert_eq!(
+                cleanup(&sandbox.pin_dir()).await.unwrap(),
+                Default::default(),
+                "a second time there is nothing"
+            );
             run("ip", "link del pod0");
         }
     });
@@ -46,7 +50,9 @@ fn qdiscs_and_filters_of_others_stay() {
         pod_link("shared", &pods[1]);
         run("tc", "qdisc add dev theirs clsact");
         drop(sandbox.start(mode(AttachMode::Clsact)).await);
-        run("tc", "filter add dev shared ingress pref 9 matchall action pass");
+        let bytecode = sandbox.plain().join("pass");
+        std::fs::write(&bytecode, "1,6 0 0 4294967295").unwrap();
+        run("tc", &format!("filter add dev shared ingress pref 9 bpf bytecode-file {} flowid 1:1", bytecode.display()));
         sandbox.free().await;
         let removed = cleanup(&sandbox.pin_dir()).await.unwrap();
         assert_eq!((removed.filters, removed.qdiscs), (4, 0));
@@ -54,7 +60,7 @@ fn qdiscs_and_filters_of_others_stay() {
         assert!(removed.left[0].contains("shared"));
         assert!(ours::has_clsact("theirs"));
         let [ingress, egress] = ours::filters("shared");
-        assert!(ingress.contains("matchall") && !ingress.contains("sheave"), "{ingress}");
+        assert!(ingress.contains("pref 9 ") && !ingress.contains("sheave"), "{ingress}");
         assert!(!egress.contains("sheave"), "{egress}");
     });
 }

@@ -41,17 +41,29 @@ fn a_directory_with_files_is_not_hidden_by_a_mount() {
 #[test]
 fn missing_privileges_are_named() {
     sandbox(async |sandbox| {
-        // Capabilities belong to the thread; this one ends with the test.
-        let data = [LinuxCapabilities::default(); 2];
-        let header = [0x2008_0522_u32, 0];
-        // SAFETY: version 3 of capset(2) reads a header of two words and two sets of three words.
-        let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
-        assert_eq!(result, 0);
-        for error in [Runtime::open(&sandbox.options()).map(drop).unwrap_err(), cleanup(&sandbox.pin_dir()).await.unwrap_err()] {
-            assert!(matches!(error, KernelError::Privileges { .. }), "{error}");
-            assert!(error.to_string().contains("CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON missing; run as root"), "{error}");
-        }
+        // Capabilities belong to a thread, and the one that runs the test needs its own to tidy up.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                drop_capabilities();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let open = Runtime::open(&sandbox.options()).map(drop).unwrap_err();
+                let cleanup = runtime.block_on(cleanup(&sandbox.pin_dir())).unwrap_err();
+                for error in [open, cleanup] {
+                    let text = error.to_string();
+                    assert!(matches!(error, KernelError::Privileges { .. }), "{text}");
+                    assert!(text.contains("CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON missing; run as root"), "{text}");
+                }
+            });
+        });
     });
+}
+
+fn drop_capabilities() {
+    let data = [LinuxCapabilities::default(); 2];
+    let header = [0x2008_0522_u32, 0];
+    // SAFETY: version 3 of capset(2) reads a header of two words and two sets of three words.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
+    assert_eq!(result, 0);
 }
 
 /// `struct __user_cap_data_struct` of linux/capability.h.

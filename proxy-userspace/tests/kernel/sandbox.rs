@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use proxy_userspace::kernel::{Capacities, LinkOptions, Links, MapTables, Options, Runtime};
 
@@ -45,6 +45,16 @@ pub fn sandbox<F: Future<Output = ()>>(test: impl FnOnce(Sandbox) -> F + Send + 
     });
     if let Err(panic) = outcome.join() {
         std::panic::resume_unwind(panic);
+    }
+}
+
+impl Drop for Sandbox {
+    /// A directory with a mount in it cannot be removed.
+    fn drop(&mut self) {
+        for mounted in [self.bpffs(), self.plain().join("pins")] {
+            // Most tests make no second mount.
+            let _ = umount2(&mounted, MntFlags::MNT_DETACH);
+        }
     }
 }
 

@@ -50,8 +50,13 @@ impl Attacher {
         for (device, role, reason) in wanted {
             // Devices without a known header have no role.
             let Some(link) = device.link else { continue };
-            let attached =
-                Attached { index: device.index, name: device.name.clone(), role: *role, ethernet: link == Link::Ethernet, reason };
+            let attached = Attached {
+                index: device.index,
+                name: device.name.clone(),
+                role: *role,
+                ethernet: link == Link::Ethernet,
+                reason,
+            };
             if self.is_done(&attached) {
                 continue;
             }
@@ -92,7 +97,8 @@ impl Attacher {
 
     async fn leave_others(&mut self, wanted: &[(&Device, Role, &'static str)]) -> Result<(), KernelError> {
         let keep = |index| wanted.iter().any(|(device, ..)| device.index == index);
-        let failed = |cause: io::Error| KernelError::Netlink { operation: "taking a program off", cause: cause.to_string() };
+        let failed =
+            |cause: io::Error| KernelError::Netlink { operation: "taking a program off", cause: cause.to_string() };
         let (keep_tcx, keep_clsact) = (self.use_tcx, !self.use_tcx);
         self.tcx.retain(|index| keep_tcx && keep(index)).map_err(failed)?;
         if keep_clsact || !self.other_mode_checked {

@@ -82,7 +82,9 @@ impl Clsact {
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => false,
             result => result.map(|()| true)?,
         };
-        let made = request(&self.netlink, RouteNetlinkMessage::NewQueueDiscipline(qdisc(index)), NLM_F_CREATE | NLM_F_EXCL).await;
+        let made =
+            request(&self.netlink, RouteNetlinkMessage::NewQueueDiscipline(qdisc(index)), NLM_F_CREATE | NLM_F_EXCL)
+                .await;
         if made.is_err() && marked {
             fs::remove_dir(&marker)?;
         }
@@ -181,9 +183,9 @@ fn filter(index: u32, direction: Direction) -> TcMessage {
 fn is_ours(message: &TcMessage) -> bool {
     message.header.handle == HANDLE.into()
         && message.attributes.iter().any(|attribute| match attribute {
-            TcAttribute::Options(options) => options.iter().any(|option| {
-                matches!(option, TcOption::Bpf(TcFilterBpfOption::ProgName(name)) if name.starts_with(PREFIX))
-            }),
+            TcAttribute::Options(options) => options.iter().any(
+                |option| matches!(option, TcOption::Bpf(TcFilterBpfOption::ProgName(name)) if name.starts_with(PREFIX)),
+            ),
             _ => false,
         })
 }

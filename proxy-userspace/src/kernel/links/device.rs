@@ -120,9 +120,14 @@ fn link_of(layer: LinkLayerType) -> Option<Link> {
     use LinkLayerType as Layer;
     match layer {
         Layer::Ether | Layer::Loopback => Some(Link::Ethernet),
-        Layer::None | Layer::Rawip | Layer::Tunnel | Layer::Tunnel6 | Layer::Sit | Layer::Ipgre | Layer::Ip6gre | Layer::Ppp => {
-            Some(Link::Ip)
-        }
+        Layer::None
+        | Layer::Rawip
+        | Layer::Tunnel
+        | Layer::Tunnel6
+        | Layer::Sit
+        | Layer::Ipgre
+        | Layer::Ip6gre
+        | Layer::Ppp => Some(Link::Ip),
         _ => None,
     }
 }
@@ -211,7 +216,13 @@ mod tests {
 
     #[test]
     fn poor_addresses_count_only_where_there_is_no_other() {
-        let both = device(&[("fe80::1", false), ("10.0.0.1", false), ("fd00::2", true), ("fd00::1", false), ("10.0.0.2", true)]);
+        let both = device(&[
+            ("fe80::1", false),
+            ("10.0.0.1", false),
+            ("fd00::2", true),
+            ("fd00::1", false),
+            ("10.0.0.2", true),
+        ]);
         assert_eq!(shown(&both), ["10.0.0.1", "fd00::1"]);
         assert_eq!(shown(&device(&[("fe80::1", false), ("10.0.0.1", true)])), ["10.0.0.1", "fe80::1"]);
         assert!(shown(&device(&[])).is_empty());

@@ -45,13 +45,7 @@ impl Tcx {
     ///
     /// # Errors
     /// `ENODEV` where the device has vanished.
-    pub fn ensure(
-        &mut self,
-        index: u32,
-        name: &str,
-        direction: Direction,
-        program: BorrowedFd<'_>,
-    ) -> io::Result<()> {
+    pub fn ensure(&mut self, index: u32, name: &str, direction: Direction, program: BorrowedFd<'_>) -> io::Result<()> {
         if let Some(pinned) = self.links.get(&(index, direction)) {
             if is_on(pinned.link.as_fd(), index) {
                 return link::replace(pinned.link.as_fd(), program);

@@ -75,7 +75,8 @@ impl Watcher {
         programs: Programs,
         options: LinkOptions,
     ) -> Result<(Self, watch::Receiver<Vec<Interface>>, watch::Receiver<Attachments>), KernelError> {
-        let failed = |cause: io::Error| KernelError::Netlink { operation: "opening a socket", cause: cause.to_string() };
+        let failed =
+            |cause: io::Error| KernelError::Netlink { operation: "opening a socket", cause: cause.to_string() };
         let events = Events::subscribe().map_err(failed)?;
         let (connection, handle, _) = rtnetlink::new_connection().map_err(failed)?;
         let netlink = Connection { handle, task: tokio::spawn(connection) };
@@ -183,10 +184,8 @@ impl Watcher {
 
     /// Logs each decision once, and again when it changes.
     fn tell(&mut self, decided: &[(&Device, Decision)]) {
-        let now: BTreeMap<u32, (String, Decision)> = decided
-            .iter()
-            .map(|(device, decision)| (device.index, (device.name.clone(), *decision)))
-            .collect();
+        let now: BTreeMap<u32, (String, Decision)> =
+            decided.iter().map(|(device, decision)| (device.index, (device.name.clone(), *decision))).collect();
         for (index, (name, decision)) in &now {
             if self.decisions.get(index).is_none_or(|before| before != &(name.clone(), *decision)) {
                 let role = decision.role.map_or("none", role::Role::word);

@@ -113,7 +113,11 @@ pub unsafe fn lookup<K: Wire, V: Wire>(map: BorrowedFd<'_>, key: &K, value: &mut
 ///
 /// # Safety
 /// See the module.
-pub unsafe fn update_batch<K: Wire, V: Wire>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> Result<(), (usize, io::Error)> {
+pub unsafe fn update_batch<K: Wire, V: Wire>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> Result<(), (usize, io::Error)> {
     let count = keys.len().min(values.len());
     let mut batch = Batch { keys: address(keys), values: address(values), ..Batch::new(map, count) };
     // SAFETY: the kernel reads `count` keys and values, and both slices have that many.

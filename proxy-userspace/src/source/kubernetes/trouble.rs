@@ -63,9 +63,10 @@ impl Failure {
         self.cause == Cause::Refused(StatusCode::GONE.as_u16())
     }
 
-    /// The server does not understand the question.
-    pub(super) fn is_invalid(&self) -> bool {
-        matches!(self.cause, Cause::Refused(400 | 422))
+    /// The server does not understand the question, or cannot answer it: a streamed list is an internal error where
+    /// etcd is too old to report the progress of a watch (before 3.4.31 and 3.5.13).
+    pub(super) fn is_about_the_question(&self) -> bool {
+        matches!(self.cause, Cause::Refused(400 | 422 | 500))
     }
 
     /// Whether another server may do better.

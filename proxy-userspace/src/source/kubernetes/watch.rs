@@ -93,7 +93,8 @@ impl<K: Watched> Watch<K> {
                 // What arrived is taken in before the good news that the watch has begun is told.
                 biased;
                 event = events.next() => event,
-                _ = self.connection.watching.changed(), if self.trouble.is_ongoing() => {
+                // A watch that has yet to bring the list may still break off with an error.
+                _ = self.connection.watching.changed(), if is_complete && self.trouble.is_ongoing() => {
                     let told = self.trouble.end(Instant::now());
                     self.recovered(told).await?;
                     continue;
@@ -122,7 +123,7 @@ impl<K: Watched> Watch<K> {
                         // The server says so in the stream or, which the watcher would repeat for ever, by the status.
                         return Ok(Restart::Expired);
                     }
-                    if failure.is_invalid() && strategy == Strategy::Streamed && !is_complete {
+                    if failure.is_about_the_question() && strategy == Strategy::Streamed && !is_complete {
                         return Ok(Restart::Strategy);
                     }
                     self.failed(failure).await?;

@@ -25,6 +25,8 @@ pub(super) enum Answer {
     Silence,
     /// A watch that is over at once.
     EmptyWatch,
+    /// A watch that begins well, and then has only an error to tell.
+    WatchError(u16, &'static str),
 }
 
 type Script = Box<dyn FnMut(&Request) -> Answer + Send>;
@@ -170,9 +172,11 @@ impl FakeServer {
                 Ok(())
             }
             Answer::Status(code, message) => {
-                let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-                    "message": message, "reason": "Because", "code": code});
-                write_all(&stream, &response(code, &body.to_string())).await
+                write_all(&stream, &response(code, &status(code, message).to_string())).await
+            }
+            Answer::WatchError(code, message) => {
+                let event = json!({"type": "ERROR", "object": status(code, message)});
+                write_all(&stream, &response(200, &format!("{event}\n"))).await
             }
             Answer::Half => {
                 let whole = response(200, &self.list(&request.plural).to_string());
@@ -266,4 +270,9 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn status(code: u16, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": "Because", "code": code})
 }

@@ -237,17 +237,20 @@ async fn a_forbidden_list_is_told_once_and_retried() {
 
 #[tokio::test]
 async fn a_server_that_does_not_stream_lists_is_asked_for_pages() {
-    let (server, running) = server().await;
-    server.script(|request| match request.is_streamed_list() {
-        true => Answer::Status(422, "sendInitialEvents is forbidden for watch unless WatchList is enabled"),
-        false => Answer::Usual,
-    });
-    let mut source = Source::new(&[running.url()]);
-    assert_eq!(source.listed().await, ["a"]);
-    server.apply("services", service("b"));
-    assert!(matches!(source.services().await, Delta::Apply(_)));
-    let lists = server.requests().into_iter().filter(|request| !request.is_watch());
-    assert!(lists.clone().count() >= 1 && lists.clone().all(|request| request.query.contains_key("limit")));
+    for refusal in [
+        || Answer::Status(422, "sendInitialEvents is forbidden for watch unless WatchList is enabled"),
+        // Kubernetes 1.36 on etcd 3.4.23.
+        || Answer::WatchError(500, "the required storage feature RequestWatchProgress is disabled"),
+    ] {
+        let (server, running) = server().await;
+        server.script(move |request| if request.is_streamed_list() { refusal() } else { Answer::Usual });
+        let mut source = Source::new(&[running.url()]);
+        assert_eq!(source.listed().await, ["a"]);
+        server.apply("services", service("b"));
+        assert!(matches!(source.services().await, Delta::Apply(_)));
+        let lists = server.requests().into_iter().filter(|request| !request.is_watch());
+        assert!(lists.clone().count() >= 1 && lists.clone().all(|request| request.query.contains_key("limit")));
+    }
 }
 
 #[tokio::test]

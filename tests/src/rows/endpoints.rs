@@ -1,0 +1,188 @@
+//! Flows that outlive a change of endpoints, ports that are used again or by two, and misleading ICMP redirects.
+
+use std::net::SocketAddr;
+
+use proxy_common::{
+    reason::{Hook, Reason},
+    verdict::Verdict,
+    wire::BackendFlags,
+};
+
+use super::{Expected, Input, Row, walks::Kind, world::{Service, World}};
+use crate::packet::{Packet, Transport, flag};
+
+pub(super) fn rows() -> Vec<Row> {
+    let mut rows: Vec<Row> = Kind::all()
+        .flat_map(|kind| [endpoint_gone(kind), shared_backend(kind), redirect(kind)])
+        .collect();
+    rows.extend(Kind::all().filter(|kind| kind.protocol == 6).flat_map(|kind| [port_reused(kind), direct_reuse(kind)]));
+    rows
+}
+
+/// The world in which `service` has another backend, and the old one serves no more.
+fn moved(kind: Kind, world: &World, to: SocketAddr) -> World {
+    let mut moved = world.clone();
+    for backend in moved.backends.values_mut() {
+        backend.flags &= !BackendFlags::SERVING;
+        backend.generation += 1;
+    }
+    let old = moved.backends.clone();
+    let mut moved = moved.cluster_ip(kind.cluster_ip(), &kind.service(&[(to, true)]));
+    // The new backend gets an id of its own.
+    let new = moved.backends[&16];
+    moved.backends.extend(old);
+    moved.backends.insert(20, new);
+    moved.slots.insert(16, 20);
+    moved
+}
+
+/// Established TCP goes on to the endpoint it has; UDP, and a new connection, go to one that serves.
+fn endpoint_gone(kind: Kind) -> Row {
+    let (client, vip, old) = (kind.client(), kind.cluster_ip(), kind.local());
+    let new = (old.ip(), 9090).into();
+    let world = World::default().cluster_ip(vip, &kind.service(&[(old, true)]));
+    let after = moved(kind, &world, new);
+    let row = Row::new(kind.name("an endpoint that stops serving"), world).becomes(
+        Hook::PodIngress,
+        &kind.open(client, vip),
+        &kind.open(client, old),
+        Verdict::Translate,
+        &[Reason::NewFlow],
+    );
+    if kind.protocol == 6 {
+        row.becomes(Hook::PodIngress, &kind.data(client, vip), &kind.data(client, old), Verdict::Translate, &[])
+            .after(after)
+            .becomes(
+                Hook::PodIngress,
+                &kind.open((client.ip(), 40001).into(), vip),
+                &kind.open((client.ip(), 40001).into(), new),
+                Verdict::Translate,
+                &[Reason::NewFlow],
+            )
+    } else {
+        row.becomes(
+            Hook::PodIngress,
+            &kind.data(client, vip),
+            &kind.data(client, new),
+            Verdict::Translate,
+            &[Reason::NewFlow],
+        )
+        .after(after)
+    }
+}
+
+/// Two frontends with one backend, dialled from one port: the second flow gets another source port towards the
+/// backend, and both clients see their own.
+fn shared_backend(kind: Kind) -> Row {
+    let (client, vip, backend) = (kind.client(), kind.cluster_ip(), kind.local());
+    let other = (kind.addresses.other_ip, vip.port()).into();
+    let world = World::default()
+        .cluster_ip(vip, &kind.service(&[(backend, true)]))
+        .cluster_ip(other, &Service { id: 2, ..kind.service(&[(backend, true)]) });
+    let second = move |output: &[u8]| {
+        let ports = 14 + if kind.addresses.v6 { 40 } else { 20 };
+        let port = u16::from_be_bytes([output[ports], output[ports + 1]]);
+        assert!(port != client.port() && port >= 1024, "source port {port}");
+        kind.open((client.ip(), port).into(), backend)
+    };
+    Row::new(kind.name("two frontends share a backend and a client's port"), world)
+        .becomes(
+            Hook::PodIngress,
+            &kind.open(client, vip),
+            &kind.open(client, backend),
+            Verdict::Translate,
+            &[Reason::NewFlow],
+        )
+        .step(
+            Hook::PodIngress,
+            Input::Packet(kind.open(client, other)),
+            Expected::Given(Box::new(second)),
+            Verdict::Translate,
+            &[Reason::NewFlow],
+        )
+        .becomes(
+            Hook::PodEgress,
+            &kind.answer(backend, client),
+            &kind.answer(vip, client),
+            Verdict::Translate,
+            &[],
+        )
+}
+
+/// A SYN after the client closed is a new connection; one before is a retransmission.
+fn port_reused(kind: Kind) -> Row {
+    let (client, vip, backend) = (kind.client(), kind.cluster_ip(), kind.local());
+    let world = World::default().cluster_ip(vip, &kind.service(&[(backend, true)]));
+    let fin = |to| Packet::tcp(client, to, flag::FIN | flag::ACK);
+    Row::new(kind.name("a port that is used again"), world)
+        .becomes(
+            Hook::PodIngress,
+            &kind.open(client, vip),
+            &kind.open(client, backend),
+            Verdict::Translate,
+            &[Reason::NewFlow],
+        )
+        .becomes(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend), Verdict::Translate, &[])
+        .becomes(Hook::PodIngress, &fin(vip), &fin(backend), Verdict::Translate, &[])
+        .becomes(
+            Hook::PodIngress,
+            &kind.open(client, vip),
+            &kind.open(client, backend),
+            Verdict::Translate,
+            &[Reason::NewFlow],
+        )
+}
+
+/// A connection straight to the backend from a port that has just been used through the frontend is kept apart only
+/// after the flow was quiet for a tick: the same SYN may have met another hook a moment ago.
+fn direct_reuse(kind: Kind) -> Row {
+    let (client, vip, backend) = (kind.client(), kind.cluster_ip(), kind.local());
+    let world = World::default().cluster_ip(vip, &kind.service(&[(backend, true)]));
+    Row::new(kind.name("a translated SYN that meets a second hook"), world)
+        .becomes(
+            Hook::UplinkIngress,
+            &kind.open(client, vip),
+            &kind.open(client, backend),
+            Verdict::Translate,
+            &[Reason::NewFlow],
+        )
+        .then(Hook::OverlayIngress, &kind.open(client, backend), Verdict::Pass)
+        .becomes(
+            Hook::PodEgress,
+            &kind.answer(backend, client),
+            &kind.answer(vip, client),
+            Verdict::Translate,
+            &[],
+        )
+}
+
+/// An ICMP redirect to the client about a translated packet is dropped, one about any other is not.
+fn redirect(kind: Kind) -> Row {
+    let (client, vip, backend) = (kind.client(), kind.cluster_ip(), kind.local());
+    let world = World::default().cluster_ip(vip, &kind.service(&[(backend, true)]));
+    let message = |about: &Packet| {
+        let embedded = about.bytes()[about.l3()..].to_vec();
+        let mut message = Packet::udp((kind.addresses.node, 0).into(), (client.ip(), 0).into()).payload(embedded);
+        message.transport = if kind.addresses.v6 {
+            let mut header = vec![0; 48];
+            header[0] = 137;
+            // A target's hardware address, one unit long, would come first; then the packet.
+            header.splice(40..40, [2, 1, 2, 0, 0, 0, 0, 1]);
+            (header[48], header[49]) = (4, 20);
+            Transport::Raw { protocol: 58, header }
+        } else {
+            Transport::Raw { protocol: 1, header: vec![5, 1, 0, 0, 10, 244, 1, 6] }
+        };
+        message
+    };
+    Row::new(kind.name("1: ICMP redirect"), world)
+        .becomes(
+            Hook::PodIngress,
+            &kind.open(client, vip),
+            &kind.open(client, backend),
+            Verdict::Translate,
+            &[Reason::NewFlow],
+        )
+        .drops(Hook::PodEgress, &message(&kind.open(client, backend)), Reason::IcmpRedirect)
+        .passes(Hook::PodEgress, &message(&kind.open(client, kind.remote())), &[])
+}
