@@ -298,7 +298,7 @@ fn missing_rights_are_named_and_waited_for() -> Result<()> {
 
     let mut agent = plane.start_agent(cluster.node(1), NO_MASTERS)?;
     for resource in ["services", "endpointslices", "nodes"] {
-        agent.wait_for_words(&[resource, "list", "forbidden"], SOON).context("the missing right is named")?;
+        agent.wait_for_words(&["cannot watch", resource, "forbidden"], SOON).context("the missing right is named")?;
     }
     ensure!(!agent.is_ready(), "the agent is ready without having seen anything");
     plane.bind_rights()?;
