@@ -20,8 +20,12 @@ fn main() -> anyhow::Result<()> {
         std::fs::write(out.join(name), [])?;
     }
     // core has to be built for the target, which a stable toolchain does only when asked like this.
+    // And aya-build passes every line of its cargo on as a warning, progress too, for cargo to repeat on each build.
     // SAFETY: nothing else runs in this process yet.
-    unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "1") };
+    unsafe {
+        std::env::set_var("RUSTC_BOOTSTRAP", "1");
+        std::env::set_var("CARGO_TERM_QUIET", "true");
+    }
     build(&workspace.join("proxy-ebpf"))
 }
 

@@ -57,7 +57,7 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
     loop {}
 }
 
-/// Helpers of the kernel are for GPL-compatible programs.
+/// The kernel's helpers are for GPL-compatible programs: of the two licences of this package it gets that one.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+static LICENSE: [u8; 4] = *b"GPL\0";

@@ -1,5 +1,6 @@
 //! What the suites that need root are made of.
 //!
+//! - [`bench`]: nanoseconds per packet;
 //! - [`cluster`]: nodes, pods, a fabric and an outside client, each a network namespace, with one real agent process
 //!   per node;
 //! - [`comparison`]: the benchmark of connections through a ClusterIP and past it;
@@ -10,6 +11,7 @@
 //! - [`runner`]: hosts of the datapath that packet rows are run by;
 //! - [`traffic`]: small servers and clients that run inside the cluster, and what they measured.
 
+pub mod bench;
 pub mod cluster;
 pub mod comparison;
 pub mod demo;

@@ -55,7 +55,6 @@ pub enum Link {
 /// The bytes of a packet, by offset from its start. No method hands out a reference: what edits a packet may move it.
 /// `None` means that the packet ends before, or that the host could not do it.
 pub trait Packet {
-    fn len(&self) -> usize;
     fn load<T: FromBytes>(&self, offset: usize) -> Option<T>;
     fn store<T: IntoBytes + Immutable>(&mut self, offset: usize, value: &T) -> Option<()>;
     /// Corrects the transport checksum at `offset` for what changed under it: `addresses` in the pseudo header and
@@ -63,7 +62,8 @@ pub trait Packet {
     fn fix_checksum(&mut self, offset: usize, change: ChecksumChange) -> Option<()>;
     /// Cuts or extends the packet at its end.
     fn resize(&mut self, len: usize) -> Option<()>;
-    /// Asks the routing table where the packet would go. The host keeps the answer for
+    /// Asks the routing table where the packet would go. A packet with VLAN tags can not be redirected: they belong to
+    /// the link that it came by. The host keeps the answer for
     /// [`crate::verdict::Verdict::Forward`].
     fn route(&mut self, query: &RouteQuery) -> Route;
     /// Bytes of transport payload in each segment of a GSO packet, 0 for an ordinary one.

@@ -9,6 +9,7 @@ use aya_ebpf::{
 };
 use proxy_common::{
     datapath::{ChecksumChange, Packet, Route, RouteQuery},
+    header::EtherType,
     verdict::Verdict,
     wire::Address,
 };
@@ -75,9 +76,25 @@ impl TcPacket {
     }
 
     #[inline(always)]
+    fn len(&self) -> usize {
+        // SAFETY: the buffer is valid as long as the program runs.
+        unsafe { (*self.skb).len as usize }
+    }
+
+    #[inline(always)]
     fn pull(&self, length: usize) -> bool {
         // SAFETY: the buffer is valid as long as the program runs.
         length <= self.len() && unsafe { bpf_skb_pull_data(self.skb, length as u32) } == 0
+    }
+
+    /// Whether the packet has a VLAN tag: beside it, where the device took it off, or in its bytes.
+    #[inline(always)]
+    fn is_tagged(&self) -> bool {
+        const IPV4: u32 = EtherType::Ipv4 as u32;
+        const IPV6: u32 = EtherType::Ipv6 as u32;
+        // SAFETY: the buffer is valid as long as the program runs.
+        let (tag, protocol) = unsafe { ((*self.skb).vlan_present, (*self.skb).protocol) };
+        tag != 0 || (protocol != IPV4 && protocol != IPV6)
     }
 
     #[inline(always)]
@@ -100,12 +117,6 @@ fn forward(device: u32, next_hop: &Address) -> i32 {
 }
 
 impl Packet for TcPacket {
-    #[inline(always)]
-    fn len(&self) -> usize {
-        // SAFETY: the buffer is valid as long as the program runs.
-        unsafe { (*self.skb).len as usize }
-    }
-
     #[inline(always)]
     fn load<T: FromBytes>(&self, offset: usize) -> Option<T> {
         self.reach(offset, size_of::<T>())?.load()
@@ -146,7 +157,9 @@ impl Packet for TcPacket {
     fn route(&mut self, query: &RouteQuery) -> Route {
         // SAFETY: the buffer is valid as long as the program runs.
         let device = unsafe { (*self.skb).ifindex };
-        let route = fib::route(self.skb.cast(), device, query).route;
+        let mut route = fib::route(self.skb.cast(), device, query).route;
+        // A tag would go along with the packet, and one in its bytes is no protocol that the neighbour table knows.
+        route.usable = route.usable && !self.is_tagged();
         // Field by field: a copy of the whole would read its padding, which the verifier refuses.
         self.device = route.device;
         self.next_hop = route.next_hop;

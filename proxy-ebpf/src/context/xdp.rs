@@ -70,6 +70,12 @@ impl XdpPacket {
     }
 
     #[inline(always)]
+    fn len(&self) -> usize {
+        let (data, end) = self.bounds();
+        end - data
+    }
+
+    #[inline(always)]
     fn memory(&self, offset: usize, size: usize) -> Option<memory::Bytes> {
         let (data, end) = self.bounds();
         memory::at(data, end, offset, size)
@@ -77,12 +83,6 @@ impl XdpPacket {
 }
 
 impl Packet for XdpPacket {
-    #[inline(always)]
-    fn len(&self) -> usize {
-        let (data, end) = self.bounds();
-        end - data
-    }
-
     #[inline(always)]
     fn load<T: FromBytes>(&self, offset: usize) -> Option<T> {
         self.memory(offset, size_of::<T>())?.load()

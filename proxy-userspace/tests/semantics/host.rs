@@ -10,7 +10,7 @@ use proxy_common::{
     checksum,
     datapath::{ChecksumChange, Family, Inserted, Link, Packet, Route, RouteQuery, Tables, ingress},
     reason::{Hook, Reason},
-    verdict::{Redirect, Verdict},
+    verdict::Verdict,
     wire::{Address, Backend, Config, Device, Flow4, Flow6, FlowFlags, Frontend, FrontendKey},
 };
 use proxy_userspace::{model::Protocol, reconcile::MemoryTables};
@@ -58,8 +58,8 @@ impl<'a> Host<'a> {
             Verdict::Pass => Answer::NotOurs,
             Verdict::Reply => Answer::Refused,
             Verdict::Drop(reason) => Answer::Dropped(reason),
-            Verdict::Redirect(Redirect::Back) => Answer::TurnedAround { address: destination(&packet.0) },
-            Verdict::Translate | Verdict::Redirect(Redirect::Forward { .. }) => {
+            Verdict::Back => Answer::TurnedAround { address: destination(&packet.0) },
+            Verdict::Translate | Verdict::Forward => {
                 Answer::Backend { address: destination(&packet.0), masqueraded: self.has_masqueraded() }
             }
         }
@@ -107,10 +107,6 @@ fn destination(packet: &[u8]) -> SocketAddr {
 struct Bytes(Vec<u8>);
 
 impl Packet for Bytes {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
     fn load<T: FromBytes>(&self, offset: usize) -> Option<T> {
         T::read_from_bytes(self.0.get(offset..offset + size_of::<T>())?).ok()
     }
@@ -143,8 +139,12 @@ impl Packet for Bytes {
 }
 
 impl Tables for Host<'_> {
-    fn find<F: Family>(&self, key: &F::Key, _now: u32, _seen: u8) -> Option<F::Flow> {
-        self.peek::<F>(key)
+    fn find<F: Family>(&self, key: &F::Key, _now: u32, _seen: u8, flow: &mut F::Flow) -> bool {
+        let known = self.peek::<F>(key);
+        if let Some(known) = known {
+            *flow = known;
+        }
+        known.is_some()
     }
 
     fn peek<F: Family>(&self, key: &F::Key) -> Option<F::Flow> {

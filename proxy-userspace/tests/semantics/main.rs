@@ -49,6 +49,7 @@ impl World {
         let settings_of_node = NodeSettings {
             node_port_addresses: NodePortAddresses::parse(&list).unwrap().unwrap_or_default(),
             cluster_cidrs: cluster_cidrs.iter().map(|text| text.parse().unwrap()).collect(),
+            bind_address: None,
             masquerade_ports: 61000..=65535,
             udp_timeout: 100,
             rejects_per_tick: 100,

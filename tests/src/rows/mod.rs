@@ -26,13 +26,16 @@ pub enum Input {
     Previous,
 }
 
+/// Makes the packet that is expected from the bytes that came out.
+pub type Foretell = Box<dyn Fn(&[u8]) -> Packet>;
+
 /// What goes out; not looked at where the packet is dropped.
 pub enum Expected {
     Unchanged,
     Packet(Box<Packet>),
     Bytes(Vec<u8>),
     /// Computed from what came out, where a random port is in it.
-    Given(Box<dyn Fn(&[u8]) -> Packet>),
+    Given(Foretell),
 }
 
 /// One packet at one hook.

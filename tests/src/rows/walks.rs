@@ -100,6 +100,7 @@ pub(super) fn rows() -> Vec<Row> {
                 outside_to_remote_by_the_stack(kind),
                 too_long_for_the_fast_path(kind),
                 segments_that_fit(kind),
+                tagged(kind),
                 pod_to_node_port(kind),
                 pod_to_node_port_masqueraded(kind),
                 hairpin(kind),
@@ -231,6 +232,20 @@ fn too_long_for_the_fast_path(kind: Kind) -> Row {
         Hook::UplinkIngress,
         &long(kind.open(client, vip)),
         &long(kind.open(client, backend)),
+        Verdict::Translate,
+        &[Reason::NewFlow],
+    )
+}
+
+/// A tag belongs to the link that the packet came by.
+fn tagged(kind: Kind) -> Row {
+    let (client, vip, backend) = (kind.outside(), kind.node_port(), kind.remote());
+    let service = kind.service(&[(backend, false)]);
+    let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
+    Row::new(kind.name("5: VLAN tag: through the stack"), world).becomes(
+        Hook::UplinkIngress,
+        &kind.open(client, vip).tagged(0x8100, 100),
+        &kind.open(client, backend).tagged(0x8100, 100),
         Verdict::Translate,
         &[Reason::NewFlow],
     )

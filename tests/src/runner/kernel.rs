@@ -7,7 +7,7 @@ use proxy_common::{
     datapath::Link,
     programs,
     reason::{Hook, Reason},
-    wire::{Wire, counter_index, map},
+    wire::{Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, Wire, counter_index, map},
 };
 
 use super::{Action, Counters, Runner, Sent, namespace::{self, Devices}, object, test_run};
@@ -24,12 +24,12 @@ pub struct Kernel {
 /// A value of any size, as bytes: the types of the maps belong to another crate than the trait that aya asks for.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Bytes<const N: usize>([u8; N]);
+pub(crate) struct Bytes<const N: usize>([u8; N]);
 
 // SAFETY: an array of bytes.
 unsafe impl<const N: usize> aya::Pod for Bytes<N> {}
 
-fn bytes<const N: usize, T: Wire>(value: &T) -> Bytes<N> {
+pub(crate) fn bytes<const N: usize, T: Wire>(value: &T) -> Bytes<N> {
     let mut bytes = [0; N];
     bytes.copy_from_slice(value.as_bytes());
     Bytes(bytes)
@@ -50,8 +50,64 @@ impl Kernel {
     /// # Errors
     /// Without root, or where the kernel refuses an object.
     pub fn open(xdp: bool) -> anyhow::Result<Self> {
-        let ebpf = object::open(object::Sizes::default(), 0)?;
-        Ok(Self { ebpf, devices: namespace::enter()?, xdp })
+        Self::load(object::Sizes::default(), namespace::enter()?, xdp)
+    }
+
+    /// Loads the object for a thread that is in a namespace with `devices` already.
+    ///
+    /// # Errors
+    /// Without root, or where the kernel refuses an object.
+    pub fn load(sizes: object::Sizes, devices: Devices, xdp: bool) -> anyhow::Result<Self> {
+        Ok(Self { ebpf: object::open(sizes, 0)?, devices, xdp })
+    }
+
+    /// Enters flows into `FLOWS4`.
+    ///
+    /// # Errors
+    /// Of the system calls.
+    pub fn enter4(&mut self, flows: impl IntoIterator<Item = (FlowKey4, Flow4)>) -> anyhow::Result<()> {
+        let mut map = HashMap::<&mut MapData, Bytes<16>, Bytes<36>>::try_from(self.map(map::FLOWS4)?)?;
+        flows.into_iter().try_for_each(|(key, flow)| map.insert(bytes(&key), bytes(&flow), 0)).map_err(Into::into)
+    }
+
+    /// Enters flows into `FLOWS6`.
+    ///
+    /// # Errors
+    /// Of the system calls.
+    pub fn enter6(&mut self, flows: impl IntoIterator<Item = (FlowKey6, Flow6)>) -> anyhow::Result<()> {
+        let mut map = HashMap::<&mut MapData, Bytes<40>, Bytes<60>>::try_from(self.map(map::FLOWS6)?)?;
+        flows.into_iter().try_for_each(|(key, flow)| map.insert(bytes(&key), bytes(&flow), 0)).map_err(Into::into)
+    }
+
+    /// Adds frontends to those that there are.
+    ///
+    /// # Errors
+    /// Of the system calls.
+    pub fn add_frontends(&mut self, rows: &[(FrontendKey, Frontend)]) -> anyhow::Result<()> {
+        let mut map = HashMap::<&mut MapData, Bytes<20>, Bytes<40>>::try_from(self.map(map::FRONTENDS)?)?;
+        rows.iter().try_for_each(|(key, row)| map.insert(bytes(key), bytes(row), 0)).map_err(Into::into)
+    }
+
+    /// Removes frontends.
+    ///
+    /// # Errors
+    /// Of the system calls.
+    pub fn remove_frontends(&mut self, rows: &[(FrontendKey, Frontend)]) -> anyhow::Result<()> {
+        let mut map = HashMap::<&mut MapData, Bytes<20>, Bytes<40>>::try_from(self.map(map::FRONTENDS)?)?;
+        rows.iter().try_for_each(|(key, _)| map.remove(&bytes(key))).map_err(Into::into)
+    }
+
+    /// Runs a packet at `hook` and what becomes of it again, `repeat` times in all.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn repeat(&mut self, hook: Hook, bytes: &[u8], repeat: u32) -> anyhow::Result<test_run::Outcome> {
+        if self.hook(hook) == Hook::Xdp {
+            return Ok(test_run::xdp(object::xdp(&mut self.ebpf)?, bytes, repeat)?);
+        }
+        let name = programs::tc_name(hook, Link::Ethernet).with_context(|| format!("no program for {hook:?}"))?;
+        let device = self.devices.uplink;
+        Ok(test_run::tc(object::classifier(&mut self.ebpf, name)?, device, bytes, 0, repeat)?)
     }
 
     fn map(&mut self, name: &str) -> anyhow::Result<&mut aya::maps::Map> {

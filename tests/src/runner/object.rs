@@ -1,5 +1,8 @@
 use anyhow::{Context as _, ensure};
-use aya::{Ebpf, EbpfLoader, programs::{SchedClassifier, Xdp}};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{SchedClassifier, Xdp},
+};
 use proxy_common::{programs, wire::map};
 use proxy_userspace::object;
 
@@ -64,4 +67,15 @@ pub fn xdp(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
         program.load().context("the verifier refused the XDP program")?;
     }
     Ok(program)
+}
+
+/// Loads the benchmark's yardstick, the least that destination translation can do.
+///
+/// # Errors
+/// Without root, or where the kernel refuses it.
+pub fn calibrator() -> anyhow::Result<Ebpf> {
+    ensure!(!object::CALIBRATOR.is_empty(), "built with AYA_BUILD_SKIP: there are no kernel programs to run");
+    let mut ebpf = EbpfLoader::new().load(object::CALIBRATOR).context("loading the calibrator")?;
+    classifier(&mut ebpf, "calibrator")?;
+    Ok(ebpf)
 }

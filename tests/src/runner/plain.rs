@@ -53,7 +53,7 @@ impl Plain {
 
     /// Runs the datapath and returns its own verdict.
     pub fn verdict(&self, hook: Hook, bytes: &mut Vec<u8>, link: Link, segment: usize) -> Verdict {
-        let mut packet = Bytes { bytes, segment };
+        let mut packet = Bytes { bytes, link, segment };
         if is_ingress(hook) {
             ingress(&mut packet, &self.maps, hook, link)
         } else {
@@ -91,14 +91,11 @@ impl Runner for Plain {
 
 struct Bytes<'a> {
     bytes: &'a mut Vec<u8>,
+    link: Link,
     segment: usize,
 }
 
 impl Packet for Bytes<'_> {
-    fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     fn load<T: FromBytes>(&self, offset: usize) -> Option<T> {
         T::read_from_bytes(self.bytes.get(offset..offset.checked_add(size_of::<T>())?)?).ok()
     }
@@ -129,7 +126,9 @@ impl Packet for Bytes<'_> {
         } else {
             Address::from(std::net::IpAddr::from(route::GATEWAY6))
         };
-        Route { device: UPLINK, usable: query.length <= route::MTU, next_hop: gateway }
+        let kind: Option<[u8; 2]> = self.load(12);
+        let tagged = self.link == Link::Ethernet && kind != Some([0x08, 0x00]) && kind != Some([0x86, 0xdd]);
+        Route { device: UPLINK, usable: query.length <= route::MTU && !tagged, next_hop: gateway }
     }
 
     fn segment(&self) -> usize {
