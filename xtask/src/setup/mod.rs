@@ -28,6 +28,7 @@ pub fn cluster_tools() -> Result<()> {
         Package { program: "ip", name: "iproute2" },
         Package { program: "sysctl", name: "procps" },
         Package { program: "nsenter", name: "util-linux" },
+        Package { program: "nft", name: "nftables" },
         Package { program: "ethtool", name: "ethtool" },
         Package { program: "bpftool", name: "bpftool" },
         Package { program: "iperf3", name: "iperf3" },
