@@ -6,9 +6,9 @@ use super::rounds::Comparison;
 /// A line for each comparison, under a heading.
 pub fn comparisons(all: &[Comparison]) -> String {
     let heading = ["metric", "placement", "services", "direct", "ClusterIP / direct", "control", "rounds", "verdict"];
-    let mut rows = vec![heading.map(str::to_owned)];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(all.iter().map(|it| {
-        [
+        vec![
             metric(it.metric).to_owned(),
             match it.placement {
                 Placement::SameNode => "same node",
@@ -37,37 +37,55 @@ fn metric(metric: Metric) -> &'static str {
     }
 }
 
-/// Every leaf of a JSON value as a line: its path and what it is.
+/// A JSON value for people: each leaf as a line with its path, each list of alike objects as a table.
 pub fn figures(value: &Value) -> String {
-    let mut rows = Vec::new();
-    collect(value, "", &mut rows);
-    table(&rows)
+    let (mut leaves, mut tables) = (Vec::new(), String::new());
+    collect(value, "", &mut leaves, &mut tables);
+    format!("{}{tables}", table(&leaves))
 }
 
-fn collect(value: &Value, path: &str, rows: &mut Vec<[String; 2]>) {
+fn collect(value: &Value, path: &str, leaves: &mut Vec<Vec<String>>, tables: &mut String) {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match value {
-        Value::Object(fields) => fields.iter().for_each(|(key, value)| collect(value, &below(key), rows)),
-        Value::Array(items) => {
-            items.iter().enumerate().for_each(|(at, value)| collect(value, &below(&at.to_string()), rows));
-        }
-        Value::Number(number) if number.is_f64() => {
-            rows.push([path.to_owned(), format!("{:.2}", number.as_f64().unwrap_or_default())]);
-        }
-        Value::String(text) => rows.push([path.to_owned(), text.clone()]),
-        other => rows.push([path.to_owned(), other.to_string()]),
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| collect(value, &below(key), leaves, tables)),
+        Value::Array(items) => match rows(items) {
+            Some(rows) => *tables += &table(&rows),
+            None => {
+                items.iter().enumerate().for_each(|(at, item)| collect(item, &below(&at.to_string()), leaves, tables));
+            }
+        },
+        leaf => leaves.push(vec![path.to_owned(), scalar(leaf)]),
     }
 }
 
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [0; N];
+/// A heading and a row for each object, if they are objects with the same fields.
+fn rows(items: &[Value]) -> Option<Vec<Vec<String>>> {
+    let heading: Vec<String> = items.first()?.as_object()?.keys().cloned().collect();
+    let mut rows = vec![heading.clone()];
+    for item in items {
+        rows.push(heading.iter().map(|key| item.get(key).map(scalar)).collect::<Option<_>>()?);
+    }
+    Some(rows)
+}
+
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::Number(number) if number.is_f64() => format!("{:.2}", number.as_f64().unwrap_or_default()),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let mut widths = vec![0; columns];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let line = |row: &[String; N]| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         format!("{}\n", cells.join("  ").trim_end())
     };
     rows.iter().map(line).collect()
@@ -79,7 +97,7 @@ mod tests {
 
     #[test]
     fn figures_are_named_by_their_path() {
-        let value = serde_json::json!({"tcp": {"v4": 101.5}, "counts": [1, "two"]});
-        assert_eq!(figures(&value), "counts.0  1\ncounts.1  two\ntcp.v4    101.50\n");
+        let value = serde_json::json!({"tcp": {"v4": 101.5}, "counts": [1, "two"], "costs": [{"a": 1, "b": "x"}]});
+        assert_eq!(figures(&value), "counts.0  1\ncounts.1  two\ntcp.v4    101.50\na  b\n1  x\n");
     }
 }
