@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use proxy_tests::cluster::{AgentOptions, Cluster, Cni, Endpoint, Family, Node, Place, Service, Stage, eventually};
 use serde_json::Value;
 
@@ -15,7 +16,9 @@ struct Picture {
     devices: String,
     qdiscs: String,
     filters: BTreeMap<String, String>,
-    programs: String,
+    xdp: String,
+    /// Ids of the programs at the TCX hooks of each device; `tc` of iproute2 6.1 knows nothing of those.
+    tcx: BTreeMap<String, Vec<u32>>,
     sysctls: BTreeMap<String, String>,
     addresses: String,
     routes: String,
@@ -26,25 +29,41 @@ impl Picture {
     fn of(node: &Node) -> Result<Self> {
         let links: Value = serde_json::from_str(&node.run("ip", &["-j", "link", "show"])?)?;
         let names = links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str());
-        let mut filters = BTreeMap::new();
+        let (mut filters, mut tcx) = (BTreeMap::new(), BTreeMap::new());
+        let directions = [("ingress", TcAttachType::Ingress), ("egress", TcAttachType::Egress)];
         for name in names {
-            for direction in ["ingress", "egress"] {
+            for (word, direction) in directions {
                 // Fails where there is no clsact, which is an answer too.
-                let shown = node.run("tc", &["filter", "show", "dev", name, direction]).unwrap_or_default();
-                filters.insert(format!("{name} {direction}"), shown);
+                let shown = node.run("tc", &["filter", "show", "dev", name, word]).unwrap_or_default();
+                filters.insert(format!("{name} {word}"), shown);
+                let (_, programs) = node.namespace().enter(|| SchedClassifier::query_tcx(name, direction))??;
+                tcx.insert(format!("{name} {word}"), programs.iter().map(ProgramInfo::id).collect());
             }
         }
         Ok(Self {
-            devices: node.run("ip", &["-d", "link", "show"])?,
+            devices: without_timers(&node.run("ip", &["-d", "link", "show"])?),
             qdiscs: node.run("tc", &["qdisc", "show"])?,
             filters,
-            programs: node.run("bpftool", &["net", "show"])?,
+            xdp: node.run("bpftool", &["net", "show"])?,
+            tcx,
             sysctls: node.sysctls()?,
             addresses: node.run("ip", &["-o", "addr", "show"])?,
             routes: node.run("ip", &["route", "show", "table", "all"])?,
             rules: node.run("nft", &["list", "ruleset"])?,
         })
     }
+}
+
+/// Bridges show timers, which run.
+fn without_timers(text: &str) -> String {
+    let mut after_timer = false;
+    let words = text.split_inclusive(char::is_whitespace).filter(|word| {
+        let word = word.trim();
+        let shown = !after_timer || word.is_empty();
+        after_timer = word.ends_with("_timer") || (after_timer && word.is_empty());
+        shown
+    });
+    words.collect()
 }
 
 /// Ids in the kernel of what is pinned below a directory.
@@ -112,15 +131,18 @@ fn leaves_nothing(cni: Cni, options: &AgentOptions) -> Result<()> {
     let node = stage.cluster.node(1);
     let during = Picture::of(node)?;
     ensure!(
-        (&during.programs, &during.filters) != (&before.programs, &before.filters),
-        "no difference to be seen while the agent runs: {during:?}"
+        (&during.tcx, &during.filters) != (&before.tcx, &before.filters),
+        "nothing is to be seen while the agent runs: {:?} {:?}",
+        during.tcx,
+        during.filters
     );
     let pinned = Pinned::below(node.pin_dir())?;
     ensure!(!pinned.maps.is_empty(), "no pinned maps: {pinned:?}");
 
     stage.agent(1).terminate()?;
     let node = stage.cluster.node(1);
-    ensure!(Picture::of(node)?.programs == during.programs, "programs went with the agent");
+    let stopped = Picture::of(node)?;
+    ensure!((stopped.tcx, stopped.filters) == (during.tcx, during.filters), "programs went with the agent");
     stage.expect(stage.cluster.pod("a"), service.http(Family::V4), "b", |_| true)?;
 
     let output = stage.agents[0].cleanup()?;

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use proxy_tests::cluster::{Cluster, Cni, Endpoint, Family, Place, Service, ServicePort, Stage, eventually};
+use proxy_tests::cluster::{
+    AgentOptions, Cluster, Cni, Endpoint, Family, Place, Service, ServicePort, Stage, eventually,
+};
 use proxy_tests::traffic::{HttpOptions, StreamOptions, UdpOptions};
 use serde_json::Value;
 
@@ -13,6 +15,15 @@ const IPERF: u16 = 5201;
 
 #[test]
 fn killing_and_restarting_agents_loses_nothing() -> Result<()> {
+    restarts_lose_nothing(&AgentOptions::default())
+}
+
+#[test]
+fn killing_and_restarting_agents_on_clsact_loses_nothing() -> Result<()> {
+    restarts_lose_nothing(&AgentOptions::default().with(&["--attach-mode", "clsact"]))
+}
+
+fn restarts_lose_nothing(options: &AgentOptions) -> Result<()> {
     let mut service = Service::new("web", 1).node_port(NODE_PORT);
     service.ports.push(ServicePort {
         name: "iperf".into(),
@@ -22,8 +33,9 @@ fn killing_and_restarting_agents_loses_nothing() -> Result<()> {
         node_port: 0,
     });
     let builder = Cluster::builder().nodes(2).cni(Cni::Routed).pod(1, "client").pod(1, "b").pod(2, "c");
-    let mut stage =
-        Stage::start(builder, |cluster| cluster.manifests().apply(&service, &[Endpoint::of(cluster.pod("c"))]))?;
+    let mut stage = Stage::start_with(builder, options, |cluster| {
+        cluster.manifests().apply(&service, &[Endpoint::of(cluster.pod("c"))])
+    })?;
     let cluster = &stage.cluster;
     let (pod, outside) = (cluster.pod("client"), cluster.client());
 

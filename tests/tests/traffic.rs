@@ -305,6 +305,19 @@ fn packets_without_offloads_arrive() -> Result<()> {
     Ok(())
 }
 
+/// A checksum of zero stays zero: whoever computes one from it by difference makes a wrong one.
+#[test]
+fn datagrams_without_a_checksum_arrive() -> Result<()> {
+    let stage = stage(two_nodes(Cni::Routed), &web(), &["c"])?;
+    let cluster = &stage.cluster;
+    let options = UdpOptions { no_checksum: true, ..UdpOptions::default() };
+    let report = cluster.pod("a").udp(web().http(Family::V4), &options)?;
+    ensure!(report.answered == 100 && report.lost == 0, "{report:?}\n{}", stage.evidence());
+    let report = cluster.client().udp(node_port(&stage, 1, Family::V4), &options)?;
+    ensure!(report.answered == 100 && report.lost == 0, "{report:?}\n{}", stage.evidence());
+    Ok(())
+}
+
 #[test]
 fn vlan_tagged_uplinks_work() -> Result<()> {
     if !proxy_tests::cluster::kernel_has_vlans()? {

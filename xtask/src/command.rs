@@ -17,6 +17,14 @@ pub fn cargo() -> Command {
 /// folder (bpf-linker) in its path.
 pub fn in_workspace(program: &str) -> Command {
     let mut command = Command::new(program);
+    // What `cargo run` says of xtask itself. Build scripts that look at it (ring's does) would be run anew, and all that
+    // depends on them, whenever cargo is called now by xtask and now by hand.
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+        {
+            command.env_remove(name);
+        }
+    }
     // Go and others refuse to run without it.
     command.env("HOME", workspace::home_dir());
     command.current_dir(workspace::root()).env("PATH", workspace::search_path());

@@ -23,7 +23,7 @@ pub struct Options {
     /// given
     suites: Vec<String>,
     #[command(flatten)]
-    kernels: kernels::Options,
+    kernels: kernels::Choice,
     /// What follows `--` goes to the test programs, for example a filter
     #[arg(last = true)]
     arguments: Vec<String>,

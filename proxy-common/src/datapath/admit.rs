@@ -62,10 +62,8 @@ fn choose<F: Family, T: Tables>(
     let tuple = headers.tuple();
     let opens = tuple.protocol != TCP || tcp::opens(headers.tcp_flags);
     let Some(frontend) = find_frontend::<F, T>(tables, headers) else {
-        if opens && tuple.protocol == TCP {
-            track::forget_reuse::<F, T>(tables, headers);
-        }
-        return Admitted::Pass;
+        let makes_way = opens && track::makes_way::<F, T>(tables, headers, is_pod_hook(hook), flow);
+        return if makes_way { Admitted::Flow } else { Admitted::Pass };
     };
     if !opens {
         return Admitted::MidFlow;

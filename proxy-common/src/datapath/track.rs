@@ -1,10 +1,11 @@
 use super::{
     Family, Inserted, Packet, RouteQuery, Tables, Tuple,
     family::State,
-    parse::Headers,
+    parse::{Headers, TCP},
 };
 use crate::{
     reason::Reason,
+    tcp::Seen,
     wire::{Address, FlowFlags, Side},
 };
 
@@ -176,18 +177,40 @@ fn claim_port<F: Family, T: Tables>(
     Err(Reason::PortsExhausted)
 }
 
-/// A client opens a connection straight to what is also a backend, from a port that an earlier flow to that backend
-/// used: the replies are its own now. An entry whose flow was seen in this tick or the last is kept: this SYN may have
-/// been translated by another hook a moment ago.
+/// A client talks straight to what is also a backend, from a port that it reached that backend through a frontend with:
+/// the replies would be taken for those of the frontend. A packet from the client itself (`from_pod`) gets entries of
+/// its own, under another source port, as conntrack would give it: `flow` is begun and the answer is true. Where a TCP
+/// flow is over, its reply entry goes instead.
+///
+/// At other hooks the packet may be one of that very flow, translated a moment ago: an entry that was seen in this tick
+/// or the last is kept.
 #[inline(always)]
-pub fn forget_reuse<F: Family, T: Tables>(tables: &T, direct: &Headers<F>) {
-    let key = F::key(&direct.tuple().reversed(), Side::EGRESS);
-    let Some(reply) = tables.peek::<F>(&key) else { return };
-    let dialled = F::tuple(&reply, direct.protocol()).reversed();
-    let fresh = tables
-        .peek::<F>(&F::key(&dialled, Side::INGRESS))
-        .is_some_and(|forward| tables.now().wrapping_sub(F::state(&forward).last_seen) <= 1);
-    if !fresh {
-        tables.remove::<F>(&key);
+pub fn makes_way<F: Family, T: Tables>(
+    tables: &T,
+    direct: &Headers<F>,
+    from_pod: bool,
+    flow: &mut F::Flow,
+) -> bool {
+    let tuple = direct.tuple();
+    let key = F::key(&tuple.reversed(), Side::EGRESS);
+    let Some(reply) = tables.peek::<F>(&key) else { return false };
+    let state = F::state(&reply);
+    if state.flags & FlowFlags::FORWARD != 0 {
+        // The masquerade of a flow the other way round.
+        return false;
     }
+    let now = tables.now();
+    let dialled = F::tuple(&reply, direct.protocol()).reversed();
+    let forward = tables.peek::<F>(&F::key(&dialled, Side::INGRESS)).map(|forward| F::state(&forward));
+    let is_fresh = forward.as_ref().is_some_and(|forward| now.wrapping_sub(forward.last_seen) <= 1);
+    let is_over = forward.is_none_or(|forward| forward.seen & Seen::CLOSING != 0);
+    if direct.protocol() == TCP && !is_fresh && (is_over || !from_pod) {
+        tables.remove::<F>(&key);
+        return false;
+    }
+    if from_pod {
+        // Not `FORWARD`: it has no backend that could stop serving.
+        *flow = F::flow(&tuple, State { last_seen: now, created: now, flags: 0, seen: direct.seen(), ..state });
+    }
+    from_pod
 }

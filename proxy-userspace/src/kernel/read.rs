@@ -1,10 +1,11 @@
 //! What is in the kernel now, read from the pins alone: works beside a running agent and without one, and loads no
 //! program.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use proxy_common::datapath::{Family, V4, V6};
 use proxy_common::reason::{Hook, Reason};
 use proxy_common::wire::{
     Backend, Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Frontend, FrontendKey, LAYOUT, ServiceName, Side, Wire,
@@ -124,8 +125,8 @@ impl Reader {
         let v4 = self.rows::<FlowKey4, Flow4>(map::FLOWS4)?;
         let v6 = self.rows::<FlowKey6, Flow6>(map::FLOWS6)?;
         let time = |then| tick.since(then, now);
-        let v4 = v4.iter().map(|(key, value)| flow4(key, value, &time));
-        Ok(v4.chain(v6.iter().map(|(key, value)| flow6(key, value, &time))).collect())
+        let v4 = v4.iter().map(|(key, value)| flow::<V4>(key, key.side, value, &time));
+        Ok(v4.chain(v6.iter().map(|(key, value)| flow::<V6>(key, key.side, value, &time))).collect())
     }
 
     /// Every hook and reason, those that were never counted included.
@@ -167,43 +168,24 @@ impl Reader {
     }
 }
 
-fn flow4(key: &FlowKey4, value: &Flow4, time: &impl Fn(u32) -> Duration) -> Flow {
-    let end = |address: u32, port: u16| (IpAddr::V4(Ipv4Addr::from(u32::from_be(address))), u16::from_be(port));
+fn flow<F: Family>(key: &F::Key, side: u8, value: &F::Flow, time: &impl Fn(u32) -> Duration) -> Flow {
+    let tuple = F::parts(key);
+    let new = F::tuple(value, tuple.protocol);
+    let state = F::state(value);
+    let end = |address: F::Address, port: u16| (F::wide(address).ip(), u16::from_be(port));
     Flow {
-        protocol: key.protocol,
-        source: end(key.source, key.source_port),
-        destination: end(key.destination, key.destination_port),
-        new_source: end(value.source, value.source_port),
-        new_destination: end(value.destination, value.destination_port),
-        egress: key.side == Side::EGRESS,
-        flags: value.flags,
-        seen: value.seen,
-        service: value.service,
-        backend: value.backend,
-        generation: value.generation,
-        age: time(value.created),
-        idle: time(value.last_seen),
-    }
-}
-
-fn flow6(key: &FlowKey6, value: &Flow6, time: &impl Fn(u32) -> Duration) -> Flow {
-    let end = |words: [u32; 4], port: u16| {
-        let bits = words.iter().fold(0_u128, |bits, word| bits << 32 | u128::from(u32::from_be(*word)));
-        (IpAddr::V6(Ipv6Addr::from(bits)), u16::from_be(port))
-    };
-    Flow {
-        protocol: key.protocol,
-        source: end(key.source, key.source_port),
-        destination: end(key.destination, key.destination_port),
-        new_source: end(value.source, value.source_port),
-        new_destination: end(value.destination, value.destination_port),
-        egress: key.side == Side::EGRESS,
-        flags: value.flags,
-        seen: value.seen,
-        service: value.service,
-        backend: value.backend,
-        generation: value.generation,
-        age: time(value.created),
-        idle: time(value.last_seen),
+        protocol: tuple.protocol,
+        source: end(tuple.source, tuple.source_port),
+        destination: end(tuple.destination, tuple.destination_port),
+        new_source: end(new.source, new.source_port),
+        new_destination: end(new.destination, new.destination_port),
+        egress: side == Side::EGRESS,
+        flags: state.flags,
+        seen: state.seen,
+        service: state.service,
+        backend: state.backend,
+        generation: state.generation,
+        age: time(state.created),
+        idle: time(state.last_seen),
     }
 }

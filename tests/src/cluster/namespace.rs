@@ -44,14 +44,15 @@ impl Namespace {
         Ok(Self(Arc::new(Inner { name: name.to_owned(), file })))
     }
 
-    /// Removes namespaces by name; none that are missing.
+    /// Removes namespaces by name; none that are missing, and no matter who else removes them now.
     pub fn remove(names: &[String]) -> Result<()> {
-        let lines: String = names
-            .iter()
-            .filter(|name| Path::new(Self::DIRECTORY).join(name).exists())
-            .map(|name| format!("netns del {name}\n"))
-            .collect();
-        if lines.is_empty() { Ok(()) } else { iproute::batch_all(&lines) }
+        let exists = |name: &&String| Path::new(Self::DIRECTORY).join(name).exists();
+        let lines: String = names.iter().filter(exists).map(|name| format!("netns del {name}\n")).collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let result = iproute::batch_all(&lines);
+        if names.iter().any(|name| exists(&name)) { result } else { Ok(()) }
     }
 
     pub fn name(&self) -> &str {

@@ -153,10 +153,14 @@ fn show_tables(agent: &Agent) -> Result<()> {
     for table in ["services", "backends", "flows", "drops"] {
         screen::title(&format!("{}: sheave get {table}", agent.node()));
         let text = agent.get_table(table)?;
-        let lines: Vec<&str> = text.lines().collect();
-        screen::block(&lines[..lines.len().min(LINES)].join("\n"));
-        if lines.len() > LINES {
-            println!("    … {} more lines", lines.len() - LINES);
+        let mut lines = text.lines();
+        screen::block(lines.next().unwrap_or_default());
+        let rows: Vec<&str> = lines.collect();
+        // From all over a long table: what lies together is alike.
+        let step = rows.len().div_ceil(LINES).max(1);
+        rows.iter().step_by(step).for_each(|row| screen::block(row));
+        if step > 1 {
+            println!("    … of {} in all", rows.len());
         }
     }
     Ok(())

@@ -68,6 +68,14 @@ impl<'a> ControlPlane<'a> {
         format!("https://{}:{}", self.machine.ip(Family::V4), server.port())
     }
 
+    /// Of the server that is asked on the control plane's own account.
+    fn running_url(&self) -> String {
+        match &self.servers {
+            [None, Some(_)] => self.url(ApiServer::Second),
+            _ => self.url(ApiServer::First),
+        }
+    }
+
     /// A kubeconfig for the holder of `token`.
     pub fn kubeconfig(&self, token: &str) -> Result<String> {
         self.credentials.kubeconfig(&self.url(ApiServer::First), token)
@@ -88,7 +96,11 @@ impl<'a> ControlPlane<'a> {
 
     fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<String> {
         let mut command = self.machine.namespace().command(asset("kubectl")?);
-        command.arg("--kubeconfig").arg(self.admin_kubeconfig()).args(arguments);
+        command
+            .arg("--kubeconfig")
+            .arg(self.admin_kubeconfig())
+            .args(["--server", &self.running_url()])
+            .args(arguments);
         command.env("HOME", &self.directory);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("start kubectl")?;

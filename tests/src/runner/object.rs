@@ -1,5 +1,8 @@
 use anyhow::{Context as _, ensure};
-use aya::{Ebpf, EbpfLoader, programs::{SchedClassifier, Xdp}};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{SchedClassifier, Xdp},
+};
 use proxy_common::{programs, wire::map};
 use proxy_userspace::object;
 

@@ -163,5 +163,9 @@ pub fn exchange(stream: &mut BufReader<TcpStream>, keep_alive: bool) -> io::Resu
     }
     let mut body = vec![0; length.filter(|&length| length < 4096).ok_or_else(|| garbled("length"))?];
     stream.read_exact(&mut body)?;
+    // The server is to close first: TIME_WAIT is then its burden, and the client's port is free at once.
+    if !keep_alive && stream.read(&mut [0])? != 0 {
+        return Err(garbled("more than the answer"));
+    }
     Answer::parse(&body)
 }

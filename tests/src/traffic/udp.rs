@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Percentiles, Stop, http::pace, server::Answer};
@@ -24,6 +26,9 @@ pub struct UdpOptions {
     /// A socket, and with it a flow, for each datagram, one after the other.
     #[arg(long)]
     pub new_sockets: bool,
+    /// Without a checksum, which IPv4 allows.
+    #[arg(long)]
+    pub no_checksum: bool,
     /// How long an answer may take.
     #[arg(long, default_value_t = 2000)]
     pub timeout_ms: u64,
@@ -31,7 +36,7 @@ pub struct UdpOptions {
 
 impl Default for UdpOptions {
     fn default() -> Self {
-        Self { requests: 100, rate: 1000, size: 64, new_sockets: false, timeout_ms: patience_ms(2000) }
+        Self { requests: 100, rate: 1000, size: 64, new_sockets: false, no_checksum: false, timeout_ms: patience_ms(2000) }
     }
 }
 
@@ -46,6 +51,9 @@ impl UdpOptions {
         ];
         if self.new_sockets {
             arguments.push("--new-sockets".into());
+        }
+        if self.no_checksum {
+            arguments.push("--no-checksum".into());
         }
         arguments
     }
@@ -82,6 +90,30 @@ pub fn udp(to: SocketAddr, options: &UdpOptions, stop: Option<&Stop>) -> io::Res
     Ok(tally.finish())
 }
 
+fn open(to: SocketAddr, options: &UdpOptions) -> io::Result<UdpSocket> {
+    let socket = connected(to, 0)?;
+    if options.no_checksum {
+        omit_checksums(&socket)?;
+    }
+    Ok(socket)
+}
+
+/// `SO_NO_CHECK`, which no crate of ours has a name for.
+fn omit_checksums(socket: &UdpSocket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the descriptor is open, and the kernel reads the length given of a value that lives long enough.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NO_CHECK,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A socket connected to `to`, so that ICMP errors are reported to it.
 pub fn connected(to: SocketAddr, source_port: u16) -> io::Result<UdpSocket> {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -97,7 +129,7 @@ fn one_by_one(to: SocketAddr, options: &UdpOptions, stop: Option<&Stop>, tally: 
             break;
         }
         pace(started, number, options.rate);
-        let socket = connected(to, 0)?;
+        let socket = open(to, options)?;
         socket.set_read_timeout(Some(Duration::from_millis(options.timeout_ms)))?;
         tally.send(&socket, number, options.size);
         tally.receive(&socket);
@@ -106,7 +138,7 @@ fn one_by_one(to: SocketAddr, options: &UdpOptions, stop: Option<&Stop>, tally: 
 }
 
 fn on_one_socket(to: SocketAddr, options: &UdpOptions, stop: Option<&Stop>, tally: &mut Tally) -> io::Result<()> {
-    let socket = connected(to, 0)?;
+    let socket = open(to, options)?;
     let receiving = socket.try_clone()?;
     // Short, so that the receiver notices the end.
     receiving.set_read_timeout(Some(Duration::from_millis(50)))?;

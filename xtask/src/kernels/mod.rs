@@ -38,7 +38,7 @@ const SUITES: [(&str, &str, &str); 4] = [
 ];
 
 #[derive(clap::Args)]
-pub struct Options {
+pub struct Choice {
     /// For `kernels`: a series (6.1) of which Debian's newest is taken, or a folder with an unpacked linux-image
     /// package; 6.1 and 6.12 when none is given
     #[arg(long = "kernel", value_name = "KERNEL")]
@@ -49,10 +49,10 @@ pub struct Options {
 ///
 /// # Errors
 /// A suite failed or did not end, a machine did not start, or something is missing.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(choice: &Choice) -> Result<()> {
     setup::virtual_machine_tools()?;
     let mut kernels = Vec::new();
-    match &options.kernels[..] {
+    match &choice.kernels[..] {
         [] => DEFAULT.iter().try_for_each(|series| Kernel::find(series).map(|kernel| kernels.push(kernel)))?,
         named => named.iter().try_for_each(|name| Kernel::find(name).map(|kernel| kernels.push(kernel)))?,
     }

@@ -69,6 +69,10 @@ impl Failure {
         matches!(self.cause, Cause::Refused(400 | 422 | 500))
     }
 
+    fn is_refusal(&self) -> bool {
+        matches!(self.cause, Cause::Refused(_))
+    }
+
     /// Whether another server may do better.
     pub(super) fn is_the_servers_own(&self) -> bool {
         matches!(self.cause, Cause::Unreachable | Cause::Refused(429 | 500..))
@@ -88,6 +92,8 @@ struct Ongoing {
     failure: Failure,
     since: Instant,
     attempts: u32,
+    /// The last so many of the attempts were refused by a server that answered.
+    refusals: u32,
     told_at: Instant,
     tell_again: Duration,
 }
@@ -117,6 +123,7 @@ impl Trouble {
         let told = match &mut self.now {
             Some(ongoing) => {
                 ongoing.attempts = ongoing.attempts.saturating_add(1);
+                ongoing.refusals = if failure.is_refusal() { ongoing.refusals.saturating_add(1) } else { 0 };
                 let is_new = ongoing.failure.cause != failure.cause || ongoing.failure.verb != failure.verb;
                 ongoing.failure = failure;
                 let is_due = now.saturating_duration_since(ongoing.told_at) >= ongoing.tell_again;
@@ -130,6 +137,7 @@ impl Trouble {
                 ongoing
             }
             none => none.insert(Ongoing {
+                refusals: u32::from(failure.is_refusal()),
                 failure,
                 since: now,
                 attempts: 1,
@@ -155,15 +163,13 @@ impl Trouble {
 
     /// How long to wait before the next attempt; varied by a quarter, so that a cluster does not ask in step.
     pub(super) fn delay(&self) -> Duration {
-        let Some(Ongoing { failure, attempts, .. }) = &self.now else {
+        let Some(Ongoing { attempts, refusals, .. }) = &self.now else {
             return Duration::ZERO;
         };
         let doubled = Self::FIRST_DELAY * 2_u32.saturating_pow(attempts.saturating_sub(1).min(10));
-        let delay = match failure.cause {
-            Cause::Refused(_) if *attempts > Self::PATIENT_ATTEMPTS => {
-                (Self::LONGEST_DELAY * (attempts - Self::PATIENT_ATTEMPTS)).min(Self::LONGEST_REFUSED_DELAY)
-            }
-            _ => doubled.min(Self::LONGEST_DELAY),
+        let delay = match refusals.saturating_sub(Self::PATIENT_ATTEMPTS) {
+            0 => doubled.min(Self::LONGEST_DELAY),
+            tiresome => (Self::LONGEST_DELAY * tiresome).min(Self::LONGEST_REFUSED_DELAY),
         };
         delay.mul_f64(1.0 - fastrand::f64() / 4.0)
     }
@@ -224,7 +230,12 @@ mod tests {
             assert!(trouble.delay() <= Duration::from_secs(1));
         }
         assert!(trouble.delay() >= Duration::from_millis(750));
+        // It is back, and refuses everything until it has read its rules.
         trouble.begin(failure(Cause::Refused(403)), Instant::now());
+        assert!(trouble.delay() <= Duration::from_secs(1));
+        for _ in 0..100 {
+            trouble.begin(failure(Cause::Refused(403)), Instant::now());
+        }
         assert!(trouble.delay() >= Duration::from_millis(7500));
     }
 }
