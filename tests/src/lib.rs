@@ -7,6 +7,7 @@
 //! - [`demo`]: what `cargo xtask demo` shows;
 //! - [`kubernetes`]: a real control plane for those nodes;
 //! - [`packet`]: packets, built and read by a library that knows nothing of the datapath;
+//! - [`patience`]: how much longer slow machines may take;
 //! - [`rows`]: what goes into the datapath and what has to come out;
 //! - [`runner`]: hosts of the datapath that packet rows are run by;
 //! - [`traffic`]: small servers and clients that run inside the cluster, and what they measured.
@@ -17,6 +18,7 @@ pub mod comparison;
 pub mod demo;
 pub mod kubernetes;
 pub mod packet;
+pub mod patience;
 pub mod rows;
 pub mod runner;
 pub mod statistics;

@@ -1,6 +1,7 @@
-//! `cargo xtask test [SUITE...]`: `unit`, or the name of a file in `tests/tests`.
+//! `cargo xtask test [SUITE...]`: `unit`, `kernels`, or the name of a file in `tests/tests`.
 //!
-//! `kubernetes` runs only when it is named: the control plane that it needs takes minutes to build.
+//! `kubernetes` and `kernels` run only when they are named: the control plane of one takes minutes to build, and the
+//! virtual machines of the other are slow.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,15 +10,20 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, kubernetes, machine, setup, workspace};
+use crate::{command, kernels, kubernetes, machine, setup, workspace};
 
 const UNIT: &str = "unit";
 const KUBERNETES: &str = "kubernetes";
+/// Some of the suites, in virtual machines with other kernels.
+const KERNELS: &str = "kernels";
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// `unit`, or a file of tests/tests without its suffix; all but `kubernetes` when none is given
+    /// `unit`, `kernels`, or a file of tests/tests without its suffix; all but `kubernetes` and `kernels` when none is
+    /// given
     suites: Vec<String>,
+    #[command(flatten)]
+    kernels: kernels::Choice,
     /// What follows `--` goes to the test programs, for example a filter
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -34,12 +40,13 @@ pub enum Profile {
 
 pub fn run(options: &Options) -> Result<()> {
     let known = suites()?;
-    if let Some(unknown) = options.suites.iter().find(|suite| *suite != UNIT && !known.contains(*suite)) {
+    let is_known = |suite: &str| [UNIT, KERNELS].contains(&suite) || known.contains(suite);
+    if let Some(unknown) = options.suites.iter().find(|suite| !is_known(suite)) {
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        bail!("no suite is called {unknown}: there are unit {}", known.join(" "));
+        bail!("no suite is called {unknown}: there are {UNIT} {KERNELS} {}", known.join(" "));
     }
     let wanted = |suite: &str| match &options.suites[..] {
-        [] => suite != KUBERNETES,
+        [] => suite != KUBERNETES && suite != KERNELS,
         named => named.iter().any(|name| name == suite),
     };
     let integration: Vec<&str> = known.iter().map(String::as_str).filter(|suite| wanted(suite)).collect();
@@ -69,6 +76,12 @@ pub fn run(options: &Options) -> Result<()> {
             cargo.envs(control_plane.environment());
         }
         record(&integration.join(" "), cargo.arg("--").args(&options.arguments), &mut failed);
+    }
+    if wanted(KERNELS)
+        && let Err(error) = kernels::run(&options.kernels)
+    {
+        eprintln!("xtask: {error:#}");
+        failed.push(KERNELS.to_owned());
     }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));

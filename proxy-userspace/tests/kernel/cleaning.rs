@@ -1,7 +1,7 @@
 use proxy_userspace::kernel::{AttachMode, KernelError, LinkOptions, cleanup};
 
 use crate::ours;
-use crate::sandbox::{FarNamespace, eventually, pod_link, run, sandbox};
+use crate::sandbox::{FarNamespace, eventually, modes, pod_link, run, sandbox};
 
 fn mode(mode: AttachMode) -> LinkOptions {
     LinkOptions { mode, ..LinkOptions::default() }
@@ -10,7 +10,7 @@ fn mode(mode: AttachMode) -> LinkOptions {
 #[test]
 fn nothing_is_left() {
     sandbox(async |sandbox| {
-        for attach in [AttachMode::Tcx, AttachMode::Clsact] {
+        for &attach in modes() {
             let pod = FarNamespace::new();
             pod_link("pod0", &pod);
             let agent = sandbox.start(mode(attach)).await;
@@ -68,7 +68,7 @@ fn qdiscs_and_filters_of_others_stay() {
 #[test]
 fn layouts_of_other_versions_go_as_well() {
     sandbox(async |sandbox| {
-        drop(sandbox.start(mode(AttachMode::Tcx)).await);
+        drop(sandbox.start(LinkOptions::default()).await);
         let current = sandbox.pin_dir().join(format!("v{}", proxy_common::wire::LAYOUT));
         let old = sandbox.pin_dir().join("v0/maps");
         std::fs::create_dir_all(&old).unwrap();

@@ -7,7 +7,7 @@ use std::path::Path;
 use aya::maps::{MapData, loaded_maps};
 use aya::programs::{SchedClassifier, TcAttachType, loaded_programs};
 
-use crate::sandbox::run;
+use crate::sandbox::{has_tcx, run};
 
 /// Ids of the maps pinned in a pin directory.
 pub fn maps(pin_dir: &Path) -> BTreeSet<u32> {
@@ -40,7 +40,11 @@ pub fn link_of(program: u32) -> u32 {
 }
 
 /// Names and ids of the TCX programs of a device on its way in and on its way out, in the order in which they run.
+/// None where the kernel has no TCX.
 pub fn tcx(device: &str) -> [Vec<(String, u32)>; 2] {
+    if !has_tcx() {
+        return Default::default();
+    }
     [TcAttachType::Ingress, TcAttachType::Egress].map(|direction| {
         let (_, programs) = SchedClassifier::query_tcx(device, direction).unwrap();
         programs.iter().map(|program| (program.name_as_str().unwrap_or_default().to_owned(), program.id())).collect()

@@ -10,6 +10,8 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::patience::patience;
+
 /// A program that runs in the background with its output in a file. Killed when dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -59,6 +61,7 @@ impl Process {
     /// # Errors
     /// It ended before, or time is over; the log is in the message.
     pub fn wait_for_line(&mut self, timeout: Duration, is_it: impl Fn(&str) -> bool) -> Result<()> {
+        let timeout = patience(timeout);
         let deadline = Instant::now() + timeout;
         loop {
             // Asked before the log is read, so that nothing it wrote at its end is missed.
@@ -94,6 +97,7 @@ impl Process {
     /// # Errors
     /// Time is over; the log is in the message.
     pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        let timeout = patience(timeout);
         let deadline = Instant::now() + timeout;
         loop {
             if let Some(status) = self.child.try_wait().context("wait")? {

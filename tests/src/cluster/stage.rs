@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Agent, AgentOptions, Cluster, ClusterBuilder, Place, Process};
+use crate::patience::{patience, patience_ms};
 use crate::traffic::{AskOptions, Failure, Transport, server::Answer};
 
 /// A cluster at work: a server in every pod, an agent on every node.
@@ -94,10 +95,10 @@ impl Stage {
     /// Asks with both protocols; wants no answer but `failure`, and that soon if it is a refusal.
     pub fn expect_failure(&self, from: &impl Place, to: SocketAddr, failure: Failure) -> Result<()> {
         for transport in Transport::BOTH {
-            let report = from.ask(to, &AskOptions { timeout_ms: 700, ..AskOptions::new(transport) })?;
+            let report = from.ask(to, &AskOptions { timeout_ms: patience_ms(700), ..AskOptions::new(transport) })?;
             let what = || format!("{} to {to} {transport:?}: {report:?}\n{}", from.name(), self.evidence());
             ensure!(report.failure == Some(failure), "{}", what());
-            ensure!(failure == Failure::TimedOut || report.micros < 200_000, "slow: {}", what());
+            ensure!(failure == Failure::TimedOut || report.micros < patience_ms(200) * 1000, "slow: {}", what());
         }
         Ok(())
     }
@@ -105,6 +106,7 @@ impl Stage {
 
 /// Tries until it succeeds; the last failure if that takes longer than `timeout`.
 pub fn eventually<T>(timeout: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let timeout = patience(timeout);
     let deadline = Instant::now() + timeout;
     loop {
         match attempt() {

@@ -50,7 +50,13 @@ impl Kernel {
     /// # Errors
     /// Without root, or where the kernel refuses an object.
     pub fn open(xdp: bool) -> anyhow::Result<Self> {
-        Self::load(object::Sizes::default(), namespace::enter()?, xdp)
+        let mut kernel = Self::load(object::Sizes::default(), namespace::enter()?, xdp)?;
+        // All at once: one that is verified between two packets of a flow may take as long as flows are remembered.
+        for program in programs::TC {
+            object::classifier(&mut kernel.ebpf, program.name)?;
+        }
+        object::xdp(&mut kernel.ebpf)?;
+        Ok(kernel)
     }
 
     /// Loads the object for a thread that is in a namespace with `devices` already.

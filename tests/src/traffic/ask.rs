@@ -16,6 +16,7 @@ use super::{
     server::Answer,
     udp,
 };
+use crate::patience::patience_ms;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Transport {
@@ -40,7 +41,7 @@ pub struct AskOptions {
 
 impl AskOptions {
     pub fn new(protocol: Transport) -> Self {
-        Self { protocol, source_port: 0, timeout_ms: 2000 }
+        Self { protocol, source_port: 0, timeout_ms: patience_ms(2000) }
     }
 
     /// As arguments of the program.

@@ -9,6 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Percentiles, Stop, server::Answer};
+use crate::patience::patience_ms;
 
 #[derive(Args, Clone, Debug)]
 pub struct HttpOptions {
@@ -31,7 +32,7 @@ pub struct HttpOptions {
 
 impl Default for HttpOptions {
     fn default() -> Self {
-        Self { requests: 100, concurrency: 4, keep_alive: false, rate: 0, timeout_ms: 5000 }
+        Self { requests: 100, concurrency: 4, keep_alive: false, rate: 0, timeout_ms: patience_ms(5000) }
     }
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Stop, http::connect, server::Answer};
+use crate::patience::patience_ms;
 
 #[derive(Args, Clone, Debug)]
 pub struct StreamOptions {
@@ -28,7 +29,7 @@ pub struct StreamOptions {
 
 impl Default for StreamOptions {
     fn default() -> Self {
-        Self { connections: 1, bytes: 1 << 20, block: 1 << 16, interval_ms: 0, timeout_ms: 5000 }
+        Self { connections: 1, bytes: 1 << 20, block: 1 << 16, interval_ms: 0, timeout_ms: patience_ms(5000) }
     }
 }
 

@@ -10,6 +10,7 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Percentiles, Stop, http::pace, server::Answer};
+use crate::patience::patience_ms;
 
 #[derive(Args, Clone, Debug)]
 pub struct UdpOptions {
@@ -35,7 +36,7 @@ pub struct UdpOptions {
 
 impl Default for UdpOptions {
     fn default() -> Self {
-        Self { requests: 100, rate: 1000, size: 64, new_sockets: false, no_checksum: false, timeout_ms: 2000 }
+        Self { requests: 100, rate: 1000, size: 64, new_sockets: false, no_checksum: false, timeout_ms: patience_ms(2000) }
     }
 }
 

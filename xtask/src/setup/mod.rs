@@ -1,11 +1,13 @@
 //! Installs what is missing and says so; a machine that has everything is left alone, silently.
 
 mod bpf_linker;
+mod kernel;
 mod packages;
 mod rust_src;
 
 use anyhow::{Context as _, Result};
 
+pub use kernel::Kernel;
 pub use packages::{Package, download};
 
 #[derive(clap::Args)]
@@ -32,6 +34,19 @@ pub fn cluster_tools() -> Result<()> {
         Package { program: "ethtool", name: "ethtool" },
         Package { program: "bpftool", name: "bpftool" },
         Package { program: "iperf3", name: "iperf3" },
+    ])
+}
+
+/// What other kernels are run with.
+pub fn virtual_machine_tools() -> Result<()> {
+    cluster_tools()?;
+    packages::ensure(&[
+        Package { program: "qemu-system-x86_64", name: "qemu-system-x86" },
+        Package { program: "busybox", name: "busybox-static" },
+        Package { program: "modprobe", name: "kmod" },
+        Package { program: "strip", name: "binutils" },
+        Package { program: "xz", name: "xz-utils" },
+        Package { program: "nft", name: "nftables" },
     ])
 }
 

@@ -64,7 +64,7 @@ pub fn download(package: &str, dir: &Path) -> Result<()> {
     fs::remove_dir_all(&archives).with_context(|| format!("cannot remove {}", archives.display()))
 }
 
-fn require_debian(packages: &str) -> Result<()> {
+pub(super) fn require_debian(packages: &str) -> Result<()> {
     if workspace::find_program("apt-get").is_none() {
         bail!("programs are missing, and this is not Debian: install what it calls {packages}");
     }

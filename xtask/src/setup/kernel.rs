@@ -1,0 +1,138 @@
+//! Kernels for virtual machines: Debian's, unpacked and not installed. They come by package lists of their own, since
+//! those of the machine need not offer them, and may not know apt at all about other releases.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{command, setup::packages, workspace};
+
+/// The release of Debian that has kernels of two long-term series: 6.1, its own, and 6.12 (from its security archive).
+const SOURCES: &str = "\
+deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main
+deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian-security bookworm-security main
+";
+
+/// A kernel and its modules, in an unpacked package.
+#[derive(Debug)]
+pub struct Kernel {
+    /// As `uname -r` says it, for example `6.1.0-56-cloud-amd64`.
+    pub release: String,
+    /// What is booted.
+    pub image: PathBuf,
+    /// The folder that has `lib/modules/RELEASE`.
+    pub root: PathBuf,
+}
+
+impl Kernel {
+    /// The newest kernel of a series (`6.1`), from the cache or Debian; or the one in a folder with an unpacked package.
+    ///
+    /// # Errors
+    /// Debian has none of the series, this machine has no apt, or the folder holds no kernel.
+    pub fn find(wanted: &str) -> Result<Self> {
+        if Path::new(wanted).is_dir() {
+            return Self::unpacked(Path::new(wanted));
+        }
+        let cache = workspace::cache_dir().join("kernels");
+        fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+        let mut cached = Vec::new();
+        for entry in fs::read_dir(&cache).with_context(|| format!("cannot list {}", cache.display()))? {
+            cached.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        let package = match newest(wanted, cached.iter().map(String::as_str)) {
+            Some(package) => package.to_owned(),
+            None => download(wanted, &cache)?,
+        };
+        Self::unpacked(&cache.join(package))
+    }
+
+    fn unpacked(root: &Path) -> Result<Self> {
+        let modules = root.join("lib/modules");
+        let entries = fs::read_dir(&modules).with_context(|| format!("no kernel in {}", root.display()))?;
+        let mut releases: Vec<String> =
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let (Some(release), None) = (releases.pop(), releases.pop()) else {
+            bail!("{} should have one folder, named after the kernel", modules.display());
+        };
+        let image = root.join(format!("boot/vmlinuz-{release}"));
+        if !image.is_file() {
+            bail!("there is no {}", image.display());
+        }
+        Ok(Self { release, image, root: root.to_owned() })
+    }
+}
+
+/// The highest version among Debian's packages of cloud kernels of a series; they have the drivers of virtual machines
+/// and no others.
+fn newest<'a>(series: &str, packages: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let of_series = |package: &&str| {
+        let version = package.strip_prefix("linux-image-").and_then(|rest| rest.strip_suffix("-cloud-amd64"));
+        version.is_some_and(|version| version.starts_with(&format!("{series}.")))
+    };
+    packages.filter(of_series).max_by_key(|package| numbers(package))
+}
+
+/// Compared one by one, where text would put 6.1.0-9 behind 6.1.0-56.
+fn numbers(package: &str) -> Vec<u64> {
+    package.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
+
+/// Unpacks the newest package of a series into a folder of its name below `cache`.
+fn download(series: &str, cache: &Path) -> Result<String> {
+    packages::require_debian(&format!("linux-image-{series}"))?;
+    // Apart from the kernels, so that an interrupted download is not taken for one.
+    let work = cache.join("download");
+    let lists = work.join("lists");
+    fs::create_dir_all(lists.join("partial")).with_context(|| format!("cannot make {}", lists.display()))?;
+    let sources = work.join("sources.list");
+    fs::write(&sources, SOURCES).with_context(|| format!("cannot write {}", sources.display()))?;
+    let apt = |program: &str| {
+        let mut apt = Command::new(program);
+        apt.current_dir(&work).arg("-o").arg(format!("Dir::Etc::SourceList={}", sources.display()));
+        apt.args(["-o", "Dir::Etc::SourceParts=-", "-o"]).arg(format!("Dir::State::Lists={}", lists.display()));
+        apt.arg("-o").arg(format!("Dir::Cache={}", work.display()));
+        // The folder is the caller's, so apt's own user cannot write there.
+        apt.args(["-o", "APT::Sandbox::User=root"]);
+        apt
+    };
+    eprintln!("setup: looking for Debian's newest kernel {series}");
+    command::run(apt("apt-get").args(["update", "--quiet"]))?;
+    let names = command::output(apt("apt-cache").args(["pkgnames", "linux-image-"])).unwrap_or_default();
+    let package = newest(series, names.lines())
+        .with_context(|| format!("Debian 12 has no kernel {series}: name another, or a folder with one"))?;
+    command::run(apt("apt-get").args(["download", package]))?;
+    let unpacked = work.join(package);
+    for entry in fs::read_dir(&work)? {
+        let archive = entry?.path();
+        if archive.extension().is_some_and(|extension| extension == "deb") {
+            command::run(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&unpacked))?;
+        }
+    }
+    let home = cache.join(package);
+    fs::rename(&unpacked, &home).with_context(|| format!("cannot move {}", unpacked.display()))?;
+    fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
+    Ok(package.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_of_a_series_is_found_by_number() {
+        let packages = [
+            "linux-image-6.1.0-9-cloud-amd64",
+            "linux-image-6.1.0-56-cloud-amd64",
+            "linux-image-6.1.0-56-cloud-amd64-dbg",
+            "linux-image-6.1.0-57-rt-amd64",
+            "linux-image-6.12-cloud-amd64",
+            "linux-image-6.12.117+deb12-cloud-amd64",
+            "linux-image-cloud-amd64",
+        ];
+        assert_eq!(newest("6.1", packages.into_iter()), Some("linux-image-6.1.0-56-cloud-amd64"));
+        assert_eq!(newest("6.12", packages.into_iter()), Some("linux-image-6.12.117+deb12-cloud-amd64"));
+        assert_eq!(newest("6.6", packages.into_iter()), None);
+    }
+}
