@@ -19,10 +19,24 @@ pub enum Placement {
 impl Placement {
     pub const BOTH: [Self; 2] = [Self::SameNode, Self::AcrossNodes];
 
-    fn pod(self) -> &'static str {
+    /// The server that is reached over `path`. Each path has one of its own: with one server for all, connections
+    /// stalled for a second now and then, most likely where a client's port was used over one path soon after the
+    /// other and a TIME_WAIT socket of the server refused it.
+    fn pod(self, path: Path) -> &'static str {
+        match (self, path) {
+            (Self::SameNode, Path::Direct) => "near-1",
+            (Self::SameNode, Path::Control) => "near-2",
+            (Self::SameNode, Path::Service) => "near-3",
+            (Self::AcrossNodes, Path::Direct) => "far-1",
+            (Self::AcrossNodes, Path::Control) => "far-2",
+            (Self::AcrossNodes, Path::Service) => "far-3",
+        }
+    }
+
+    fn node(self) -> u8 {
         match self {
-            Self::SameNode => "near",
-            Self::AcrossNodes => "far",
+            Self::SameNode => 1,
+            Self::AcrossNodes => 2,
         }
     }
 }
@@ -48,13 +62,19 @@ impl Metric {
 pub enum Path {
     /// The pod's own.
     Direct,
-    /// The ClusterIP of a service with this pod alone.
+    /// The same again, of another pod.
+    Control,
+    /// The ClusterIP of a service with one pod.
     Service,
+}
+
+impl Path {
+    pub const ALL: [Self; 3] = [Self::Direct, Self::Control, Self::Service];
 }
 
 const IPERF: u16 = 5201;
 
-/// A client, a server near and one far, each behind a service.
+/// A client, and for each placement and path a server.
 pub struct Stand {
     cluster: Cluster,
     services: [Service; 2],
@@ -62,9 +82,14 @@ pub struct Stand {
 
 impl Stand {
     pub fn build() -> Result<Self> {
-        let cluster = Cluster::builder().nodes(2).pod(1, "client").pod(1, "near").pod(2, "far").build()?;
-        let services = [("near", 10), ("far", 11)].map(|(name, number)| {
-            let mut service = Service::new(name, number);
+        let mut builder = Cluster::builder().nodes(2).pod(1, "client");
+        for placement in Placement::BOTH {
+            builder =
+                Path::ALL.iter().fold(builder, |builder, path| builder.pod(placement.node(), placement.pod(*path)));
+        }
+        let cluster = builder.build()?;
+        let service = |placement: Placement, number| {
+            let mut service = Service::new(placement.pod(Path::Service), number);
             service.ports.push(ServicePort {
                 name: "iperf".to_owned(),
                 protocol: "TCP".to_owned(),
@@ -73,7 +98,8 @@ impl Stand {
                 node_port: 0,
             });
             service
-        });
+        };
+        let services = [service(Placement::SameNode, 10), service(Placement::AcrossNodes, 11)];
         for service in &services {
             cluster.manifests().apply(service, &[Endpoint::of(cluster.pod(&service.name))])?;
         }
@@ -87,8 +113,7 @@ impl Stand {
     /// Everything that answers.
     pub fn start_servers(&self) -> Result<Vec<Process>> {
         let mut servers = Vec::new();
-        for placement in Placement::BOTH {
-            let pod = self.cluster.pod(placement.pod());
+        for pod in self.cluster.pods().iter().filter(|pod| pod.name() != "client") {
             servers.push(pod.serve()?);
             let mut command = pod.command("iperf3");
             command.args(["--server", "--forceflush"]);
@@ -119,11 +144,13 @@ impl Stand {
     }
 
     fn address(&self, placement: Placement, path: Path, port: u16, service_port: u16) -> Result<SocketAddr> {
-        let name = placement.pod();
-        let service = self.services.iter().find(|service| service.name == name).context("a service for each pod")?;
+        let name = placement.pod(path);
         Ok(match path {
-            Path::Direct => (self.cluster.pod(name).ip(Family::V4), port).into(),
-            Path::Service => (service.cluster_ips.of(Family::V4), service_port).into(),
+            Path::Direct | Path::Control => (self.cluster.pod(name).ip(Family::V4), port).into(),
+            Path::Service => {
+                let service = self.services.iter().find(|service| service.name == name).context("a service")?;
+                (service.cluster_ips.of(Family::V4), service_port).into()
+            }
         })
     }
 }

@@ -25,7 +25,7 @@ pub struct Comparison {
     pub direct: f64,
     /// Service over direct.
     pub ratio: Estimate,
-    /// Direct over direct, measured in the same rounds: what noise alone makes of 1.
+    /// A second direct path over the first, in the same rounds: what noise alone makes of 1.
     pub control: Estimate,
     pub rounds: usize,
     /// Rounds that were left out, since the hypervisor took processor time away.
@@ -39,7 +39,7 @@ pub const STREAM_BAR: f64 = 0.95;
 /// Rounds in which more was stolen are left out.
 const STOLEN: f64 = 0.01;
 
-/// Measures round by round: each visits both paths, the direct one twice, in random order.
+/// Measures round by round: each visits every path once, in random order.
 pub fn compare(
     stand: &Stand,
     metric: Metric,
@@ -52,22 +52,23 @@ pub fn compare(
     let mut disturbed = 0;
     for _ in 0..effort.rounds {
         let before = ProcessorTime::now()?;
-        let mut order = [(0, Path::Direct), (1, Path::Direct), (2, Path::Service)];
+        let mut order = Path::ALL;
         random.shuffle(&mut order);
-        let mut measured = [0.0; 3];
-        for (at, path) in order {
+        let (mut direct, mut control, mut service) = (0.0, 0.0, 0.0);
+        for path in order {
             let value = stand.measure(metric, placement, path, effort.window)?;
-            if let Some(slot) = measured.get_mut(at) {
-                *slot = value;
+            match path {
+                Path::Direct => direct = value,
+                Path::Control => control = value,
+                Path::Service => service = value,
             }
         }
         if ProcessorTime::now()?.stolen_since(&before) > STOLEN {
             disturbed += 1;
             continue;
         }
-        let [direct, again, service] = measured;
         ratios.push(service / direct);
-        controls.push(again / direct);
+        controls.push(control / direct);
         directs.push(direct);
     }
     let none = || format!("all of {} rounds were disturbed", effort.rounds);
