@@ -1,5 +1,5 @@
-//! Time limits of tests are made for machines of today. Where the processor itself is emulated, everything takes longer,
-//! and `SHEAVE_TEST_PATIENCE` says how many times longer a test may wait before it calls it a failure.
+//! Time limits of tests are made for machines of today. Where the processor is emulated, everything takes longer, and
+//! `SHEAVE_TEST_PATIENCE` says how many times longer a test may wait before it calls it a failure.
 
 use std::sync::LazyLock;
 use std::time::Duration;

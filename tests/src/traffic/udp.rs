@@ -36,7 +36,8 @@ pub struct UdpOptions {
 
 impl Default for UdpOptions {
     fn default() -> Self {
-        Self { requests: 100, rate: 1000, size: 64, new_sockets: false, no_checksum: false, timeout_ms: patience_ms(2000) }
+        let timeout_ms = patience_ms(2000);
+        Self { requests: 100, rate: 1000, size: 64, new_sockets: false, no_checksum: false, timeout_ms }
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a virtual machine boots with: an initramfs of busybox, the programs under test, the tools and the kernel modules
-//! that they need.
+//! What a virtual machine boots with: an initramfs of busybox, the programs under test, and the tools and modules that
+//! they need.
 
 use std::fs::{self, Permissions};
 use std::io::Write as _;

@@ -22,7 +22,9 @@ const MARK: &str = "kernels: ";
 pub fn run(name: &str, kernel: &Path, initramfs: &Path, limit: Duration) -> Result<BTreeMap<String, i32>> {
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048", "-nic", "none"]);
-    qemu.args(["-nographic", "-no-reboot", "-append", "console=ttyS0 quiet panic=-1"]);
+    // Not -nographic: with that the firmware would use the console too, and clear the screen of whoever looks on.
+    qemu.args(["-display", "none", "-vga", "none", "-monitor", "none", "-serial", "stdio"]);
+    qemu.args(["-no-reboot", "-append", "console=ttyS0 quiet panic=-1"]);
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
     let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start qemu-system-x86_64")?;
     let mut machine = Machine(child);

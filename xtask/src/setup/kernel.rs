@@ -9,11 +9,13 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{command, setup::packages, workspace};
 
-/// The release of Debian that has kernels of two long-term series: 6.1, its own, and 6.12 (from its security archive).
-const SOURCES: &str = "\
-deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main
-deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian-security bookworm-security main
-";
+/// The archives of the Debian release that has kernels of two long-term series: 6.1, its own, and 6.12, for which it
+/// gets security updates.
+const ARCHIVES: [&str; 2] = [
+    "http://deb.debian.org/debian bookworm main",
+    "http://deb.debian.org/debian-security bookworm-security main",
+];
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A kernel and its modules, in an unpacked package.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The newest kernel of a series (`6.1`), from the cache or Debian; or the one in a folder with an unpacked package.
+    /// The newest kernel of a series (`6.1`), from the cache or Debian; or that of a folder with an unpacked package.
     ///
     /// # Errors
     /// Debian has none of the series, this machine has no apt, or the folder holds no kernel.
@@ -87,7 +89,8 @@ fn download(series: &str, cache: &Path) -> Result<String> {
     let lists = work.join("lists");
     fs::create_dir_all(lists.join("partial")).with_context(|| format!("cannot make {}", lists.display()))?;
     let sources = work.join("sources.list");
-    fs::write(&sources, SOURCES).with_context(|| format!("cannot write {}", sources.display()))?;
+    let lines = ARCHIVES.map(|archive| format!("deb [signed-by={KEYRING}] {archive}\n"));
+    fs::write(&sources, lines.concat()).with_context(|| format!("cannot write {}", sources.display()))?;
     let apt = |program: &str| {
         let mut apt = Command::new(program);
         apt.current_dir(&work).arg("-o").arg(format!("Dir::Etc::SourceList={}", sources.display()));
