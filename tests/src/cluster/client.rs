@@ -14,19 +14,8 @@ pub struct Client {
 impl Client {
     /// The fabric has made the device.
     pub(super) fn configure(&self) -> Result<()> {
-        let own = plan::CLIENT;
-        let gateway = plan::CLIENT_GATEWAY;
         sysctl::set(&self.namespace, &[("net/ipv4/ip_local_port_range", "20000 60999")])?;
-        self.namespace.ip(&format!(
-            "link set lo up
-             addr add {}/24 dev eth0
-             addr add {}/64 dev eth0 nodad
-             link set eth0 up
-             route add default via {}
-             route add default via {}
-            ",
-            own.v4, own.v6, gateway.v4, gateway.v6
-        ))
+        self.namespace.configure_host(&plan::CLIENT, &plan::CLIENT_GATEWAY)
     }
 }
 

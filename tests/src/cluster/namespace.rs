@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
-use super::iproute;
+use super::{Addresses, iproute};
 
 /// A named network namespace, removed when the last clone is dropped.
 #[derive(Clone, Debug)]
@@ -66,6 +66,20 @@ impl Namespace {
     /// Runs lines of iproute2 inside.
     pub fn ip(&self, lines: &str) -> Result<()> {
         iproute::batch_in(self.name(), lines)
+    }
+
+    /// Gives `eth0` its addresses and the way out through `gateway`, as in a network of /24 and /64.
+    pub(super) fn configure_host(&self, own: &Addresses, gateway: &Addresses) -> Result<()> {
+        self.ip(&format!(
+            "link set lo up
+             addr add {}/24 dev eth0
+             addr add {}/64 dev eth0 nodad
+             link set eth0 up
+             route add default via {}
+             route add default via {}
+            ",
+            own.v4, own.v6, gateway.v4, gateway.v6
+        ))
     }
 
     /// A command that will run inside.

@@ -88,16 +88,7 @@ impl Pod {
              link set {device} master {bridge} up
             "
         ))?;
-        self.namespace.ip(&format!(
-            "link set lo up
-             addr add {}/24 dev eth0
-             addr add {}/64 dev eth0 nodad
-             link set eth0 up
-             route add default via {}
-             route add default via {}
-            ",
-            own.v4, own.v6, gateway.v4, gateway.v6
-        ))
+        self.namespace.configure_host(&own, &gateway)
     }
 }
 

@@ -8,13 +8,16 @@ use proxy_common::{
     wire::BackendFlags,
 };
 
-use super::{Expected, Input, Row, walks::Kind, world::{Service, World}};
+use super::{
+    Expected, Input, Row,
+    walks::Kind,
+    world::{Service, World},
+};
 use crate::packet::{Packet, Transport, flag};
 
 pub(super) fn rows() -> Vec<Row> {
-    let mut rows: Vec<Row> = Kind::all()
-        .flat_map(|kind| [endpoint_gone(kind), shared_backend(kind), redirect(kind)])
-        .collect();
+    let mut rows: Vec<Row> =
+        Kind::all().flat_map(|kind| [endpoint_gone(kind), shared_backend(kind), redirect(kind)]).collect();
     rows.extend(Kind::all().filter(|kind| kind.protocol == 6).flat_map(|kind| [port_reused(kind), direct_reuse(kind)]));
     rows
 }
@@ -42,32 +45,19 @@ fn endpoint_gone(kind: Kind) -> Row {
     let new = (old.ip(), 9090).into();
     let world = World::default().cluster_ip(vip, &kind.service(&[(old, true)]));
     let after = moved(kind, &world, new);
-    let row = Row::new(kind.name("an endpoint that stops serving"), world).becomes(
+    let row = Row::new(kind.name("an endpoint that stops serving"), world).opens(
         Hook::PodIngress,
         &kind.open(client, vip),
         &kind.open(client, old),
-        Verdict::Translate,
-        &[Reason::NewFlow],
     );
     if kind.protocol == 6 {
-        row.becomes(Hook::PodIngress, &kind.data(client, vip), &kind.data(client, old), Verdict::Translate, &[])
-            .after(after)
-            .becomes(
-                Hook::PodIngress,
-                &kind.open((client.ip(), 40001).into(), vip),
-                &kind.open((client.ip(), 40001).into(), new),
-                Verdict::Translate,
-                &[Reason::NewFlow],
-            )
-    } else {
-        row.becomes(
+        row.translates(Hook::PodIngress, &kind.data(client, vip), &kind.data(client, old)).after(after).opens(
             Hook::PodIngress,
-            &kind.data(client, vip),
-            &kind.data(client, new),
-            Verdict::Translate,
-            &[Reason::NewFlow],
+            &kind.open((client.ip(), 40001).into(), vip),
+            &kind.open((client.ip(), 40001).into(), new),
         )
-        .after(after)
+    } else {
+        row.opens(Hook::PodIngress, &kind.data(client, vip), &kind.data(client, new)).after(after)
     }
 }
 
@@ -86,13 +76,7 @@ fn shared_backend(kind: Kind) -> Row {
         kind.open((client.ip(), port).into(), backend)
     };
     Row::new(kind.name("two frontends share a backend and a client's port"), world)
-        .becomes(
-            Hook::PodIngress,
-            &kind.open(client, vip),
-            &kind.open(client, backend),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        )
+        .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
         .step(
             Hook::PodIngress,
             Input::Packet(kind.open(client, other)),
@@ -100,13 +84,7 @@ fn shared_backend(kind: Kind) -> Row {
             Verdict::Translate,
             &[Reason::NewFlow],
         )
-        .becomes(
-            Hook::PodEgress,
-            &kind.answer(backend, client),
-            &kind.answer(vip, client),
-            Verdict::Translate,
-            &[],
-        )
+        .translates(Hook::PodEgress, &kind.answer(backend, client), &kind.answer(vip, client))
 }
 
 /// A SYN after the client closed is a new connection; one before is a retransmission.
@@ -115,22 +93,10 @@ fn port_reused(kind: Kind) -> Row {
     let world = World::default().cluster_ip(vip, &kind.service(&[(backend, true)]));
     let fin = |to| Packet::tcp(client, to, flag::FIN | flag::ACK);
     Row::new(kind.name("a port that is used again"), world)
-        .becomes(
-            Hook::PodIngress,
-            &kind.open(client, vip),
-            &kind.open(client, backend),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        )
-        .becomes(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend), Verdict::Translate, &[])
-        .becomes(Hook::PodIngress, &fin(vip), &fin(backend), Verdict::Translate, &[])
-        .becomes(
-            Hook::PodIngress,
-            &kind.open(client, vip),
-            &kind.open(client, backend),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        )
+        .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
+        .translates(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
+        .translates(Hook::PodIngress, &fin(vip), &fin(backend))
+        .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
 }
 
 /// A connection straight to the backend from a port that has just been used through the frontend is kept apart only
@@ -139,21 +105,9 @@ fn direct_reuse(kind: Kind) -> Row {
     let (client, vip, backend) = (kind.client(), kind.cluster_ip(), kind.local());
     let world = World::default().cluster_ip(vip, &kind.service(&[(backend, true)]));
     Row::new(kind.name("a translated SYN that meets a second hook"), world)
-        .becomes(
-            Hook::UplinkIngress,
-            &kind.open(client, vip),
-            &kind.open(client, backend),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        )
+        .opens(Hook::UplinkIngress, &kind.open(client, vip), &kind.open(client, backend))
         .then(Hook::OverlayIngress, &kind.open(client, backend), Verdict::Pass)
-        .becomes(
-            Hook::PodEgress,
-            &kind.answer(backend, client),
-            &kind.answer(vip, client),
-            Verdict::Translate,
-            &[],
-        )
+        .translates(Hook::PodEgress, &kind.answer(backend, client), &kind.answer(vip, client))
 }
 
 /// An ICMP redirect to the client about a translated packet is dropped, one about any other is not.
@@ -176,13 +130,7 @@ fn redirect(kind: Kind) -> Row {
         message
     };
     Row::new(kind.name("1: ICMP redirect"), world)
-        .becomes(
-            Hook::PodIngress,
-            &kind.open(client, vip),
-            &kind.open(client, backend),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        )
+        .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
         .drops(Hook::PodEgress, &message(&kind.open(client, backend)), Reason::IcmpRedirect)
         .passes(Hook::PodEgress, &message(&kind.open(client, kind.remote())), &[])
 }

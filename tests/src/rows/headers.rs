@@ -59,7 +59,9 @@ pub(super) fn rows() -> Vec<Row> {
                 packet.fragment = (3, false);
                 packet.bytes()
             }));
-            rows.push(left_alone(kind, "a header length below 5 words", Reason::Malformed, |packet| edited(&packet, 0, 0x44)));
+            rows.push(left_alone(kind, "a header length below 5 words", Reason::Malformed, |packet| {
+                edited(&packet, 0, 0x44)
+            }));
             rows.push(left_alone(kind, "another version than its type says", Reason::Malformed, |packet| {
                 edited(&packet, 0, 0x65)
             }));
@@ -90,20 +92,8 @@ fn shaped(kind: Kind, name: &str, shape: impl Fn(Packet) -> Packet) -> Row {
     let service = kind.service(&[(backend, true)]);
     let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
     Row::new(kind.name(name), world)
-        .becomes(
-            Hook::UplinkIngress,
-            &shape(kind.open(client, vip)),
-            &shape(kind.open(client, backend)),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        )
-        .becomes(
-            Hook::UplinkEgress,
-            &shape(kind.answer(backend, client)),
-            &shape(kind.answer(vip, client)),
-            Verdict::Translate,
-            &[],
-        )
+        .opens(Hook::UplinkIngress, &shape(kind.open(client, vip)), &shape(kind.open(client, backend)))
+        .translates(Hook::UplinkEgress, &shape(kind.answer(backend, client)), &shape(kind.answer(vip, client)))
 }
 
 /// A packet for a frontend that cannot be balanced: untouched, and counted where it came in only.

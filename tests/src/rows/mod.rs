@@ -14,7 +14,10 @@ use proxy_common::{
     verdict::Verdict,
 };
 
-use crate::{packet::Packet, runner::{Action, Counters, Runner}};
+use crate::{
+    packet::Packet,
+    runner::{Action, Counters, Runner},
+};
 use world::World;
 
 /// What comes in.
@@ -86,6 +89,16 @@ impl Row {
     pub fn becomes(self, hook: Hook, packet: &Packet, then: &Packet, verdict: Verdict, counts: &[Reason]) -> Self {
         let expected = Expected::Packet(Box::new(then.clone()));
         self.step(hook, Input::Packet(packet.clone()), expected, verdict, counts)
+    }
+
+    /// The first packet of a flow: it is given a backend and becomes another.
+    pub fn opens(self, hook: Hook, packet: &Packet, then: &Packet) -> Self {
+        self.becomes(hook, packet, then, Verdict::Translate, &[Reason::NewFlow])
+    }
+
+    /// A packet of a known flow: it becomes another, and nothing is counted.
+    pub fn translates(self, hook: Hook, packet: &Packet, then: &Packet) -> Self {
+        self.becomes(hook, packet, then, Verdict::Translate, &[])
     }
 
     /// What the step before sent goes on and becomes another.

@@ -8,7 +8,11 @@ use proxy_common::{
     wire::Address,
 };
 
-use super::{Row, walks::Kind, world::{Service, World}};
+use super::{
+    Row,
+    walks::Kind,
+    world::{Service, World},
+};
 use crate::packet::{Packet, Transport};
 
 pub(super) fn rows() -> Vec<Row> {
@@ -160,11 +164,8 @@ fn maglev_choice(kind: Kind) -> Row {
     let backends: Vec<_> = (0..3).map(|index| ((kind.addresses.neighbour, 8080 + index).into(), true)).collect();
     let service = Service { id: 2, ..kind.service(&backends) };
     let mut world = World::default().cluster_ip(vip, &service);
-    let mut members: Vec<_> = world
-        .backends
-        .iter()
-        .map(|(&id, backend)| maglev::Member::new(id, &backend.address, backend.port))
-        .collect();
+    let mut members: Vec<_> =
+        world.backends.iter().map(|(&id, backend)| maglev::Member::new(id, &backend.address, backend.port)).collect();
     let size = maglev::table_size(members.len());
     let mut table = vec![0; size as usize];
     maglev::fill(&mut table, &mut members);
@@ -179,13 +180,7 @@ fn maglev_choice(kind: Kind) -> Row {
         let hash = flow_hash(&Address::from(kind.addresses.pod), port.to_be(), vip.port().to_be(), kind.protocol);
         let chosen = &world.backends[&table[(hash % size) as usize]];
         let backend = (chosen.address.ip(), u16::from_be(chosen.port)).into();
-        row = row.becomes(
-            Hook::PodIngress,
-            &kind.open(client, vip),
-            &kind.open(client, backend),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        );
+        row = row.opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend));
     }
     row
 }

@@ -114,37 +114,19 @@ fn pod_to_local(kind: Kind) -> Row {
     let (client, vip, backend) = (kind.client(), kind.cluster_ip(), kind.local());
     let world = World::default().cluster_ip(vip, &kind.service(&[(backend, true)]));
     Row::new(kind.name("1: pod to ClusterIP, backend on this node"), world)
-        .becomes(
-            Hook::PodIngress,
-            &kind.open(client, vip),
-            &kind.open(client, backend),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        )
+        .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
         // Into the backend's link nothing is to be done, and nothing out of it.
         .passes(Hook::PodEgress, &kind.open(client, backend), &[])
         .passes(Hook::PodIngress, &kind.answer(backend, client), &[])
-        .becomes(
-            Hook::PodEgress,
-            &kind.answer(backend, client),
-            &kind.answer(vip, client),
-            Verdict::Translate,
-            &[],
-        )
-        .becomes(Hook::PodIngress, &kind.data(client, vip), &kind.data(client, backend), Verdict::Translate, &[])
+        .translates(Hook::PodEgress, &kind.answer(backend, client), &kind.answer(vip, client))
+        .translates(Hook::PodIngress, &kind.data(client, vip), &kind.data(client, backend))
 }
 
 fn pod_to_remote(kind: Kind) -> Row {
     let (client, vip, backend) = (kind.client(), kind.cluster_ip(), kind.remote());
     let world = World::default().cluster_ip(vip, &kind.service(&[(backend, false)]));
     Row::new(kind.name("2: pod to ClusterIP, backend on another node"), world)
-        .becomes(
-            Hook::PodIngress,
-            &kind.open(client, vip),
-            &kind.open(client, backend),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        )
+        .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
         .passes(Hook::UplinkEgress, &kind.open(client, backend), &[])
         .passes(Hook::UplinkIngress, &kind.answer(backend, client), &[])
         .then(Hook::PodEgress, &kind.answer(vip, client), Verdict::Translate)
@@ -155,20 +137,8 @@ fn outside_to_local(kind: Kind) -> Row {
     let service = kind.service(&[(backend, true)]);
     let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
     Row::new(kind.name("4: outside to NodePort, local backend sees the client"), world)
-        .becomes(
-            Hook::UplinkIngress,
-            &kind.open(client, vip),
-            &kind.open(client, backend),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        )
-        .becomes(
-            Hook::UplinkEgress,
-            &kind.answer(backend, client),
-            &kind.answer(vip, client),
-            Verdict::Translate,
-            &[],
-        )
+        .opens(Hook::UplinkIngress, &kind.open(client, vip), &kind.open(client, backend))
+        .translates(Hook::UplinkEgress, &kind.answer(backend, client), &kind.answer(vip, client))
 }
 
 fn outside_to_remote(kind: Kind) -> Row {
@@ -205,20 +175,12 @@ fn outside_to_remote_by_the_stack(kind: Kind) -> Row {
     let service = kind.service(&[(backend, false)]);
     let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
     Row::new(kind.name("5: outside to NodePort, remote backend, through the stack"), world)
-        .becomes(
-            Hook::UplinkIngress,
-            &kind.open(client, vip).ttl(1),
-            &kind.open(client, backend).ttl(1),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        )
+        .opens(Hook::UplinkIngress, &kind.open(client, vip).ttl(1), &kind.open(client, backend).ttl(1))
         .then(Hook::UplinkEgress, &kind.open(kind.mask(), backend).ttl(1), Verdict::Translate)
-        .becomes(
+        .translates(
             Hook::UplinkIngress,
             &kind.answer(backend, kind.mask()).ttl(1),
             &kind.answer(backend, client).ttl(1),
-            Verdict::Translate,
-            &[],
         )
         .then(Hook::UplinkEgress, &kind.answer(vip, client).ttl(1), Verdict::Translate)
 }
@@ -228,12 +190,10 @@ fn too_long_for_the_fast_path(kind: Kind) -> Row {
     let service = kind.service(&[(backend, false)]);
     let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
     let long = |packet: Packet| packet.payload(vec![7; 1600]);
-    Row::new(kind.name("5: longer than the MTU of the next link: through the stack"), world).becomes(
+    Row::new(kind.name("5: longer than the MTU of the next link: through the stack"), world).opens(
         Hook::UplinkIngress,
         &long(kind.open(client, vip)),
         &long(kind.open(client, backend)),
-        Verdict::Translate,
-        &[Reason::NewFlow],
     )
 }
 
@@ -242,12 +202,10 @@ fn tagged(kind: Kind) -> Row {
     let (client, vip, backend) = (kind.outside(), kind.node_port(), kind.remote());
     let service = kind.service(&[(backend, false)]);
     let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
-    Row::new(kind.name("5: VLAN tag: through the stack"), world).becomes(
+    Row::new(kind.name("5: VLAN tag: through the stack"), world).opens(
         Hook::UplinkIngress,
         &kind.open(client, vip).tagged(0x8100, 100),
         &kind.open(client, backend).tagged(0x8100, 100),
-        Verdict::Translate,
-        &[Reason::NewFlow],
     )
 }
 
@@ -272,43 +230,18 @@ fn pod_to_node_port(kind: Kind) -> Row {
     let service = kind.service(&[(backend, true)]);
     let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, true);
     Row::new(kind.name("6: pod to NodePort of this node"), world)
-        .becomes(
-            Hook::PodIngress,
-            &kind.open(client, vip),
-            &kind.open(client, backend),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        )
-        .becomes(
-            Hook::PodEgress,
-            &kind.answer(backend, client),
-            &kind.answer(vip, client),
-            Verdict::Translate,
-            &[],
-        )
+        .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
+        .translates(Hook::PodEgress, &kind.answer(backend, client), &kind.answer(vip, client))
 }
 
 fn pod_to_node_port_masqueraded(kind: Kind) -> Row {
     let (client, vip, backend) = (kind.client(), kind.node_port(), kind.remote());
-    let service =
-        Service { flags: FrontendFlags::MASQUERADE_INSIDE, ..kind.service(&[(backend, false)]) };
+    let service = Service { flags: FrontendFlags::MASQUERADE_INSIDE, ..kind.service(&[(backend, false)]) };
     let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
     Row::new(kind.name("6: pod to NodePort, masqueraded, remote backend"), world)
-        .becomes(
-            Hook::PodIngress,
-            &kind.open(client, vip),
-            &kind.open(client, backend),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        )
+        .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
         .then(Hook::UplinkEgress, &kind.open(kind.mask(), backend), Verdict::Translate)
-        .becomes(
-            Hook::UplinkIngress,
-            &kind.answer(backend, kind.mask()),
-            &kind.answer(backend, client),
-            Verdict::Translate,
-            &[],
-        )
+        .translates(Hook::UplinkIngress, &kind.answer(backend, kind.mask()), &kind.answer(backend, client))
         .then(Hook::PodEgress, &kind.answer(vip, client), Verdict::Translate)
 }
 
@@ -340,18 +273,6 @@ fn without_link_layer(kind: Kind) -> Row {
     let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
     Row::new(kind.name("4: the same over a device without link layer headers"), world)
         .not_xdp()
-        .becomes(
-            Hook::OverlayIngress,
-            &kind.open(client, vip).bare(),
-            &kind.open(client, backend).bare(),
-            Verdict::Translate,
-            &[Reason::NewFlow],
-        )
-        .becomes(
-            Hook::OverlayEgress,
-            &kind.answer(backend, client).bare(),
-            &kind.answer(vip, client).bare(),
-            Verdict::Translate,
-            &[],
-        )
+        .opens(Hook::OverlayIngress, &kind.open(client, vip).bare(), &kind.open(client, backend).bare())
+        .translates(Hook::OverlayEgress, &kind.answer(backend, client).bare(), &kind.answer(vip, client).bare())
 }

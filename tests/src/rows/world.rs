@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use proxy_common::wire::{Address, Backend, BackendFlags, Cidr, Config, Device, Frontend, FrontendFlags, FrontendKey, Scope, Set};
+use proxy_common::wire::{
+    Address, Backend, BackendFlags, Cidr, Config, Device, Frontend, FrontendFlags, FrontendKey, Scope, Set,
+};
 
 /// Addresses of one family.
 #[derive(Clone, Copy, Debug)]
@@ -129,15 +131,18 @@ impl World {
         sorted.sort_by_key(|&(_, local)| !local);
         for (index, (address, local)) in (0..).zip(&sorted) {
             let local = if *local { BackendFlags::LOCAL } else { 0 };
-            self.backends.insert(base + index, Backend {
-                address: address.ip().into(),
-                port: address.port().to_be(),
-                protocol: service.protocol,
-                flags: BackendFlags::SERVING | local,
-                generation: 1,
-                service: service.id,
-                ..Backend::default()
-            });
+            self.backends.insert(
+                base + index,
+                Backend {
+                    address: address.ip().into(),
+                    port: address.port().to_be(),
+                    protocol: service.protocol,
+                    flags: BackendFlags::SERVING | local,
+                    generation: 1,
+                    service: service.id,
+                    ..Backend::default()
+                },
+            );
             self.slots.insert(base + index, base + index);
         }
         let locals = sorted.iter().filter(|(_, local)| *local).count() as u32;

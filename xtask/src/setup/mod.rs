@@ -46,7 +46,6 @@ pub fn virtual_machine_tools() -> Result<()> {
         Package { program: "modprobe", name: "kmod" },
         Package { program: "strip", name: "binutils" },
         Package { program: "xz", name: "xz-utils" },
-        Package { program: "nft", name: "nftables" },
     ])
 }
 
