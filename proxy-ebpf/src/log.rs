@@ -1,4 +1,7 @@
-use aya_log_ebpf::{debug, macro_support::{Level, level_enabled}};
+use aya_log_ebpf::{
+    debug,
+    macro_support::{Level, level_enabled},
+};
 use proxy_common::reason::{Hook, Reason};
 
 /// Says what is counted. The level is a constant to the verifier, which removes what is below it: silence is free.

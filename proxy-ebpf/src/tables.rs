@@ -136,11 +136,7 @@ impl Tables for Maps {
         // An entry that is gone already is as good.
         // SAFETY: a family has one type of key, told by V6.
         let _ = unsafe {
-            if F::V6 {
-                FLOWS6.remove(&*key.cast::<FlowKey6>())
-            } else {
-                FLOWS4.remove(&*key.cast::<FlowKey4>())
-            }
+            if F::V6 { FLOWS6.remove(&*key.cast::<FlowKey6>()) } else { FLOWS4.remove(&*key.cast::<FlowKey4>()) }
         };
     }
 

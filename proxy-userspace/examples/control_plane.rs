@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 fn main() -> anyhow::Result<()> {
     let workload = Workload { services: 10_000, endpoints: 10, changing_endpoints: 100, changes: 1_000 };
     // What is mounted and pinned here goes away with the process.
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).context("making namespaces of its own; run it as root")?;
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+        .context("making namespaces of its own; run it as root")?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     let pins = tempfile::tempdir()?;
     let options = Options {

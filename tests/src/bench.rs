@@ -8,7 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, ensure};
 use aya::maps::{HashMap, MapData};
-use nix::{sched::{CpuSet, sched_getaffinity, sched_setaffinity}, unistd::Pid};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 use proxy_common::{
     reason::Hook,
     wire::{Address, Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Frontend, FrontendKey, Side},

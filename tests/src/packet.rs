@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
-    IpNumber, IpFragOffset, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, Ipv4Header, Ipv6Header, TcpHeader,
+    Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpFragOffset, IpNumber, Ipv4Header, Ipv6Header, TcpHeader,
     UdpHeader, icmpv4, icmpv6,
 };
 use proxy_common::datapath::Link;
@@ -20,13 +20,24 @@ const ICMPV6: u8 = 58;
 
 #[derive(Clone, Debug)]
 pub enum Transport {
-    Tcp { flags: u8, sequence: u32, acknowledgment: u32, window: u16, options: Vec<u8> },
+    Tcp {
+        flags: u8,
+        sequence: u32,
+        acknowledgment: u32,
+        window: u16,
+        options: Vec<u8>,
+    },
     /// `checksum` false: the field is zero, which says that there is none.
-    Udp { checksum: bool },
+    Udp {
+        checksum: bool,
+    },
     /// "Port unreachable", about the packet that the payload begins with.
     PortUnreachable,
     /// Any other ICMP message, by its bytes up to the payload, checksum left zero.
-    Raw { protocol: u8, header: Vec<u8> },
+    Raw {
+        protocol: u8,
+        header: Vec<u8>,
+    },
 }
 
 /// A packet from `source` to `destination`.

@@ -85,7 +85,8 @@ fn only_the_kernel_module_imports_aya() {
 
 #[test]
 fn model_desired_and_reconcile_are_pure() {
-    let outside = ["tokio", "kube", "rtnetlink", "nix", "libc", "tracing", "std::fs", "std::env", "Instant", "SystemTime"];
+    let outside =
+        ["tokio", "kube", "rtnetlink", "nix", "libc", "tracing", "std::fs", "std::env", "Instant", "SystemTime"];
     let sockets = ["TcpStream", "TcpListener", "UdpSocket", "UnixStream", "unsafe"];
     for module in ["model", "desired", "reconcile"] {
         forbid(&format!("proxy-userspace/src/{module}"), &[], &[&outside[..], &sockets[..]].concat());

@@ -90,7 +90,13 @@ fn hook() -> impl Strategy<Value = Hook> {
 }
 
 /// A verdict of "pass" is for packets that were not touched.
-fn untouched_if_passed(plain: &Plain, hook: Hook, link: Link, bytes: &[u8], segment: usize) -> Result<(), TestCaseError> {
+fn untouched_if_passed(
+    plain: &Plain,
+    hook: Hook,
+    link: Link,
+    bytes: &[u8],
+    segment: usize,
+) -> Result<(), TestCaseError> {
     let mut after = bytes.to_vec();
     if plain.verdict(hook, &mut after, link, segment) == Verdict::Pass {
         prop_assert_eq!(after, bytes);

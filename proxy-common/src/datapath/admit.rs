@@ -53,12 +53,7 @@ pub fn admit<F: Family, P: Packet, T: Tables>(
 /// Finds the frontend and its backend, and begins the entry of the client's packets: its tuple has the client's own
 /// address and port yet.
 #[inline(never)]
-fn choose<F: Family, T: Tables>(
-    tables: &T,
-    hook: Hook,
-    headers: &Headers<F>,
-    flow: &mut F::Flow,
-) -> Admitted {
+fn choose<F: Family, T: Tables>(tables: &T, hook: Hook, headers: &Headers<F>, flow: &mut F::Flow) -> Admitted {
     let tuple = headers.tuple();
     let opens = tuple.protocol != TCP || tcp::opens(headers.tcp_flags);
     let Some(frontend) = find_frontend::<F, T>(tables, headers) else {

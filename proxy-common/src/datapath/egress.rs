@@ -25,11 +25,7 @@ pub fn egress<P: Packet, T: Tables>(packet: &mut P, tables: &T, hook: Hook, link
 }
 
 #[inline(always)]
-fn family<F: Parse + IcmpRedirect, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    at: At,
-) -> Verdict {
+fn family<F: Parse + IcmpRedirect, P: Packet, T: Tables>(packet: &mut P, tables: &T, at: At) -> Verdict {
     let mut headers = Headers::<F>::empty();
     match F::parse(packet, at.l3, Side::EGRESS, &mut headers) {
         Parsed::Ports => {}

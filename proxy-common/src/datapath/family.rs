@@ -172,12 +172,26 @@ macro_rules! family {
 }
 
 family!(
-    V4, u32, FlowKey4, Flow4, false, Scope::NODE_PORT4, Ipv4::ADDRESSES,
-    Address::from_v4, |address: &Address| address.0[3], |address: u32| address
+    V4,
+    u32,
+    FlowKey4,
+    Flow4,
+    false,
+    Scope::NODE_PORT4,
+    Ipv4::ADDRESSES,
+    Address::from_v4,
+    |address: &Address| address.0[3],
+    |address: u32| address
 );
 family!(
-    V6, [u32; 4], FlowKey6, Flow6, true, Scope::NODE_PORT6, Ipv6::ADDRESSES,
-    Address, |address: &Address| address.0,
+    V6,
+    [u32; 4],
+    FlowKey6,
+    Flow6,
+    true,
+    Scope::NODE_PORT6,
+    Ipv6::ADDRESSES,
+    Address,
+    |address: &Address| address.0,
     |a: [u32; 4]| checksum::add(checksum::add(a[0], a[1]), checksum::add(a[2], a[3]))
 );
-

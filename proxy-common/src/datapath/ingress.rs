@@ -106,9 +106,9 @@ fn is_valid<F: Family, T: Tables>(tables: &T, headers: &Headers<F>, state: &Stat
     } else if now.wrapping_sub(state.last_seen) > tables.config().map_or(u32::MAX, |config| config.udp_timeout) {
         return false;
     }
-    tables.backend(state.backend).is_some_and(|backend| {
-        backend.generation == state.generation && backend.flags & BackendFlags::SERVING != 0
-    })
+    tables
+        .backend(state.backend)
+        .is_some_and(|backend| backend.generation == state.generation && backend.flags & BackendFlags::SERVING != 0)
 }
 
 /// Applies an ingress entry.

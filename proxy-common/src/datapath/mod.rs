@@ -34,8 +34,8 @@ mod track;
 
 pub use egress::egress;
 pub use family::{Family, Tuple, V4, V6};
-pub use select::flow_hash;
 pub use ingress::ingress;
+pub use select::flow_hash;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 

@@ -1,4 +1,7 @@
-use super::{ChecksumChange, Family, Link, Packet, Tuple, parse::{Headers, UDP}};
+use super::{
+    ChecksumChange, Family, Link, Packet, Tuple,
+    parse::{Headers, UDP},
+};
 use crate::{
     checksum,
     header::{Ipv4, Ipv6, Tcp, Udp},

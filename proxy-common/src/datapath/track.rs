@@ -165,9 +165,9 @@ fn claim_port<F: Family, T: Tables>(
             Inserted::Full => return Err(Reason::FlowTableFull),
             Inserted::Exists => {
                 // Left by an earlier flow of the same client through the same frontend: it is ours.
-                let same = tables.peek::<F>(&key).is_some_and(|held| {
-                    F::tuple(&held, sent.protocol) == F::tuple(reply, sent.protocol)
-                });
+                let same = tables
+                    .peek::<F>(&key)
+                    .is_some_and(|held| F::tuple(&held, sent.protocol) == F::tuple(reply, sent.protocol));
                 if same {
                     return enter::<F, T>(tables, &key, reply);
                 }
@@ -185,12 +185,7 @@ fn claim_port<F: Family, T: Tables>(
 /// At other hooks the packet may be one of that very flow, translated a moment ago: an entry that was seen in this tick
 /// or the last is kept.
 #[inline(always)]
-pub fn makes_way<F: Family, T: Tables>(
-    tables: &T,
-    direct: &Headers<F>,
-    from_pod: bool,
-    flow: &mut F::Flow,
-) -> bool {
+pub fn makes_way<F: Family, T: Tables>(tables: &T, direct: &Headers<F>, from_pod: bool, flow: &mut F::Flow) -> bool {
     let tuple = direct.tuple();
     let key = F::key(&tuple.reversed(), Side::EGRESS);
     let Some(reply) = tables.peek::<F>(&key) else { return false };

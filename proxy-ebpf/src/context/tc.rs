@@ -2,8 +2,10 @@ use core::mem::offset_of;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
-        bpf_redir_neigh__bindgen_ty_1 as NextHop, __sk_buff},
+    bindings::{
+        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
+        bpf_redir_neigh__bindgen_ty_1 as NextHop,
+    },
     helpers::{bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_pull_data},
     programs::TcContext,
 };
@@ -15,7 +17,10 @@ use proxy_common::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{fib::{self, AF_INET, AF_INET6}, memory};
+use super::{
+    fib::{self, AF_INET, AF_INET6},
+    memory,
+};
 
 /// `BPF_F_IPV6` of linux/bpf.h (Linux 6.16 and stable kernels): the checksum of an address change in IPv6, whose
 /// header has no checksum of its own, does not change the sum over the whole packet.

@@ -113,7 +113,8 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn route(&mut self, query: &RouteQuery) -> Route {
-        let fib::Found { mut route, resolved, source, destination } = fib::route(self.context.cast(), self.device(), query);
+        let fib::Found { mut route, resolved, source, destination } =
+            fib::route(self.context.cast(), self.device(), query);
         // A frame is sent as it is: the next hop has to be known, and tags would have to change with the device.
         let kind: Option<u16> = self.load(ETHERNET_LEN - 2);
         let tagged = kind != Some(EtherType::Ipv4 as u16) && kind != Some(EtherType::Ipv6 as u16);

@@ -12,10 +12,7 @@ mod kube_proxy;
 mod node_name;
 mod unhonoured;
 
-use std::{
-    net::IpAddr,
-    path::PathBuf,
-};
+use std::{net::IpAddr, path::PathBuf};
 
 use ipnet::IpNet;
 
@@ -154,7 +151,6 @@ impl AgentConfig {
         };
         Ok(Loaded { config, warnings })
     }
-
 }
 
 /// One prefix, or one of each family.

@@ -67,12 +67,7 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            pin_dir: Self::PIN_DIR.into(),
-            capacities: Capacities::default(),
-            log_level: 0,
-            btf: Self::BTF.into(),
-        }
+        Self { pin_dir: Self::PIN_DIR.into(), capacities: Capacities::default(), log_level: 0, btf: Self::BTF.into() }
     }
 }
 

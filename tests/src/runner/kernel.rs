@@ -10,8 +10,15 @@ use proxy_common::{
     wire::{Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, Wire, counter_index, map},
 };
 
-use super::{Action, Counters, Runner, Sent, namespace::{self, Devices}, object, test_run};
-use crate::{packet::Mac, rows::world::{World, route}};
+use super::{
+    Action, Counters, Runner, Sent,
+    namespace::{self, Devices},
+    object, test_run,
+};
+use crate::{
+    packet::Mac,
+    rows::world::{World, route},
+};
 
 /// The programs in the kernel, run by `BPF_PROG_TEST_RUN` with maps of their own.
 pub struct Kernel {
@@ -198,7 +205,8 @@ impl Runner for Kernel {
                 _ => self.devices.uplink,
             };
             let program = object::classifier(&mut self.ebpf, name)?;
-            let outcome = test_run::tc(program, device, bytes, segment, 1).with_context(|| format!("running {name}"))?;
+            let outcome =
+                test_run::tc(program, device, bytes, segment, 1).with_context(|| format!("running {name}"))?;
             let action = match outcome.action {
                 TC_ACT_UNSPEC => Action::Next,
                 TC_ACT_REDIRECT => Action::Redirect,

@@ -11,10 +11,8 @@ use crate::{command, setup::packages, workspace};
 
 /// The archives of the Debian release that has kernels of two long-term series: 6.1, its own, and 6.12, for which it
 /// gets security updates.
-const ARCHIVES: [&str; 2] = [
-    "http://deb.debian.org/debian bookworm main",
-    "http://deb.debian.org/debian-security bookworm-security main",
-];
+const ARCHIVES: [&str; 2] =
+    ["http://deb.debian.org/debian bookworm main", "http://deb.debian.org/debian-security bookworm-security main"];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A kernel and its modules, in an unpacked package.

@@ -1,8 +1,8 @@
 use proxy_common::wire::{Backend, BackendFlags};
 use serde::Serialize;
 
-use super::names::{Names, end, protocol};
 use super::Row;
+use super::names::{Names, end, protocol};
 use crate::kernel::KernelError;
 use crate::kernel::read::Reader;
 
@@ -21,8 +21,7 @@ pub(super) struct BackendRow {
 }
 
 impl Row for BackendRow {
-    const HEADER: &'static [&'static str] =
-        &["ID", "SERVICE", "PROTOCOL", "ENDPOINT", "NODE", "STATE", "GENERATION"];
+    const HEADER: &'static [&'static str] = &["ID", "SERVICE", "PROTOCOL", "ENDPOINT", "NODE", "STATE", "GENERATION"];
 
     fn cells(&self) -> Vec<String> {
         let Self { id, service, protocol, endpoint, local, serving, generation } = self;

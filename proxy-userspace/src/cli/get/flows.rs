@@ -2,8 +2,8 @@ use proxy_common::tcp::Seen;
 use proxy_common::wire::FlowFlags;
 use serde::Serialize;
 
-use super::names::{Names, end, protocol};
 use super::Row;
+use super::names::{Names, end, protocol};
 use crate::kernel::KernelError;
 use crate::kernel::read::{Flow, Reader};
 
@@ -57,11 +57,7 @@ pub(super) fn rows(reader: &Reader) -> Result<Vec<FlowRow>, KernelError> {
 }
 
 fn row(flow: &Flow, names: &Names) -> FlowRow {
-    let known = [
-        (FlowFlags::HAIRPIN, "hairpin"),
-        (FlowFlags::FAST, "fast"),
-        (FlowFlags::MASQUERADE, "masquerade"),
-    ];
+    let known = [(FlowFlags::HAIRPIN, "hairpin"), (FlowFlags::FAST, "fast"), (FlowFlags::MASQUERADE, "masquerade")];
     FlowRow {
         service: names.service_port(flow.service),
         protocol: protocol(flow.protocol),

@@ -1,8 +1,8 @@
 use proxy_common::wire::{FrontendFlags, Scope, Set};
 use serde::Serialize;
 
-use super::names::{Names, end, protocol};
 use super::Row;
+use super::names::{Names, end, protocol};
 use crate::kernel::KernelError;
 use crate::kernel::read::Reader;
 
