@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
     let pins = tempfile::tempdir()?;
     let options = Options {
         pin_dir: pins.path().to_owned(),
-        capacities: Capacities::for_services(workload.services as u32),
+        capacities: Capacities::for_services(workload.services),
         ..Options::default()
     };
     let mut runtime = Runtime::open(&options)?;

@@ -49,7 +49,7 @@ impl TcPacket {
             Verdict::Pass | Verdict::Translate => TC_ACT_UNSPEC,
             Verdict::Back | Verdict::Reply => self.back(),
             Verdict::Forward => forward(self.device, &self.next_hop),
-            Verdict::Drop(_) => TC_ACT_SHOT as i32,
+            Verdict::Drop(_) => TC_ACT_SHOT,
         }
     }
 

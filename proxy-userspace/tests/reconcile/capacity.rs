@@ -110,7 +110,7 @@ fn nothing_leaks() {
     for round in 0..50_u8 {
         let endpoints: String = (0..12).map(|at| char::from(b'A' + (round + at) % 30)).collect();
         let web = maglev(port("a", 1, &["10.96.0.1:80"], &endpoints[..8]));
-        assert_eq!(bench.apply(&[web.clone()]).problems, []);
+        assert_eq!(bench.apply(std::slice::from_ref(&web)).problems, []);
         bench.wait(GRACE);
         assert_eq!(bench.apply(&[port("a", 1, &["10.96.0.1:81"], &endpoints)]).problems, []);
         bench.check();

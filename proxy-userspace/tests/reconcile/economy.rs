@@ -11,7 +11,7 @@ fn an_unchanged_service_writes_nothing() {
     let mut bench = Bench::new(ROOMY);
     let web = port("web", 1, &["10.96.0.1:80"], "abc");
     assert_eq!(
-        bench.apply(&[web.clone()]).writes,
+        bench.apply(std::slice::from_ref(&web)).writes,
         Writes { services: 1, backends: 3, slots: 3, frontends: 1, ..Writes::default() }
     );
     bench.apply(&[port("other", 1, &["10.96.0.2:80"], "abc")]);
@@ -47,7 +47,7 @@ fn endpoints_keep_their_ids() {
 fn an_endpoint_that_moves_to_this_node_keeps_its_flows() {
     let mut bench = Bench::new(ROOMY);
     let mut web = port("web", 1, &["10.96.0.1:80"], "ab");
-    bench.apply(&[web.clone()]);
+    bench.apply(std::slice::from_ref(&web));
     web.backends[1].local = true;
     let report = bench.apply(&[web]);
     assert_eq!(report.writes, Writes { backends: 1, ..Writes::default() });
@@ -68,7 +68,7 @@ fn a_service_port_that_loses_its_last_endpoint_is_rejected_and_not_forgotten() {
 fn the_algorithm_can_change() {
     let mut bench = Bench::new(ROOMY);
     let web = port("web", 1, &["10.96.0.1:80"], "abc");
-    bench.apply(&[web.clone()]);
+    bench.apply(std::slice::from_ref(&web));
     bench.apply(&[maglev(web.clone())]);
     bench.check();
     assert_eq!(bench.tables.maps.services[&1].algorithm, 1);
@@ -83,7 +83,7 @@ fn the_older_of_two_services_has_a_frontend_that_both_claim() {
     let young = port("a", 2, &["10.96.0.1:80", "192.0.2.1:80"], "ab");
     let old = port("b", 1, &["10.96.0.2:80", "192.0.2.1:80"], "cd");
     assert_eq!(bench.apply(&[young]).problems, []);
-    let report = bench.apply(&[old.clone()]);
+    let report = bench.apply(std::slice::from_ref(&old));
     bench.check();
     let shown: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["Service default/a:http/TCP: 192.0.2.1:80 belongs to default/b:http/TCP, which is older"]);

@@ -79,7 +79,7 @@ fn the_range_of_node_ports_follows_the_services() {
     let range = |bench: &Bench| bench.tables.maps.config.map(|config| (config.node_port_min, config.node_port_max));
     assert_eq!(range(&bench), Some((1, 0)));
     let (low, high) = (port("low", 1, &["node:30000"], "a"), port("high", 1, &["node:31000"], "a"));
-    bench.apply(&[low.clone()]);
+    bench.apply(std::slice::from_ref(&low));
     bench.apply(&[high]);
     assert_eq!(range(&bench), Some((30000, 31000)));
     bench.restart();

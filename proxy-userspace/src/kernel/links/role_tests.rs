@@ -45,7 +45,8 @@ const OVERLAY: Option<Role> = Some(Role::Overlay);
 
 #[test]
 fn each_device_gets_its_role() {
-    let cases: Vec<(&str, Vec<(Device, Option<Role>)>)> = vec![
+    type Case = (&'static str, Vec<(Device, Option<Role>)>);
+    let cases: Vec<Case> = vec![
         (
             "a machine with a routed CNI",
             vec![
