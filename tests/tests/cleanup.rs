@@ -54,16 +54,18 @@ impl Picture {
     }
 }
 
-/// Bridges show timers, which run.
+/// Bridges show timers, which run; iproute2 pads them to a width, so the blanks between words change with them.
 fn without_timers(text: &str) -> String {
-    let mut after_timer = false;
-    let words = text.split_inclusive(char::is_whitespace).filter(|word| {
-        let word = word.trim();
-        let shown = !after_timer || word.is_empty();
-        after_timer = word.ends_with("_timer") || (after_timer && word.is_empty());
-        shown
-    });
-    words.collect()
+    let line = |line: &str| {
+        let mut after_timer = false;
+        let words = line.split_whitespace().filter(|word| {
+            let shown = !after_timer;
+            after_timer = word.ends_with("_timer");
+            shown
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Ids in the kernel of what is pinned below a directory.
