@@ -20,6 +20,10 @@ use crate::source::Message;
 /// (`nf_conntrack_udp_timeout_stream`, Linux 4.20).
 const UDP_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// For so long a closed or unanswered TCP flow keeps its source port while others are free: as conntrack remembers it
+/// (`nf_conntrack_tcp_timeout_time_wait` and `_syn_sent`), twice as long as a server does (TCP_TIMEWAIT_LEN).
+const TCP_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// TCP resets and ICMP errors that one CPU may send in a second: as many as the kernel's own limit for a host
 /// (`net.ipv4.icmp_msgs_per_sec`).
 const REJECTS_PER_SECOND: u32 = 1000;
@@ -213,6 +217,7 @@ fn node_settings(config: &AgentConfig, tick: Tick) -> anyhow::Result<NodeSetting
         bind_address: config.bind_address,
         masquerade_ports: masquerade_ports()?,
         udp_timeout: tick.ticks(UDP_TIMEOUT),
+        tcp_timeout: tick.ticks(TCP_TIMEOUT),
         rejects_per_tick: (f64::from(REJECTS_PER_SECOND) / ticks_per_second).ceil() as u32,
     })
 }

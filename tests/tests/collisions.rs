@@ -110,6 +110,26 @@ fn ports_are_used_again() -> Result<()> {
     Ok(())
 }
 
+/// More connections to one backend than the node has ports for its masquerade: those of finished ones are taken again.
+#[test]
+fn ports_of_the_node_are_used_again() -> Result<()> {
+    const PORTS: u16 = 2048;
+    let service = Service::new("web", 1).node_port(NODE_PORT);
+    let stage = Stage::start(two_nodes(Cni::Routed), |cluster| {
+        let range = format!("1024 {}", u16::MAX - PORTS);
+        let node = cluster.node(1).namespace();
+        // The agent takes what the kernel leaves.
+        node.enter(|| std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", range))??;
+        cluster.manifests().apply(&service, &[Endpoint::of(cluster.pod("c"))])
+    })?;
+    let requests = 2 * u64::from(PORTS);
+    // Closed connections rest for up to two ticks of 256 jiffies, here half of the ports at most.
+    let options = HttpOptions { requests, concurrency: 8, rate: 400, ..HttpOptions::default() };
+    let report = stage.cluster.client().http((stage.cluster.node(1).ip(Family::V4), NODE_PORT).into(), &options)?;
+    ensure!(report.ok == requests, "{report:?}\n{}", stage.evidence());
+    Ok(())
+}
+
 /// The client is one of the endpoints: now itself, now another.
 #[test]
 fn a_client_among_the_endpoints() -> Result<()> {

@@ -11,7 +11,7 @@ use proxy_common::{
 };
 use proxy_tests::{
     packet::{Packet, flag},
-    rows::world::{Addresses, NODE_PORT, SERVICE_PORT, Service, World},
+    rows::world::{Addresses, MASQUERADE_PORT, NODE_PORT, SERVICE_PORT, Service, World},
     runner::{Plain, Runner},
 };
 
@@ -200,4 +200,81 @@ fn udp_flows_start_anew_after_their_timeout() {
     assert_eq!(begun(&mut plain), 1);
     plain.wait(timeout + 1);
     assert_eq!(begun(&mut plain), 2);
+}
+
+/// Clients outside, a NodePort, a backend on another node and a node with one port for all of them.
+struct OnePort {
+    plain: Plain,
+    addresses: Addresses,
+    protocol: u8,
+}
+
+impl OnePort {
+    fn new(protocol: u8) -> Self {
+        Self { plain: plain(), addresses: Addresses::of(false), protocol }
+    }
+
+    fn send(&self, from: SocketAddr, to: SocketAddr, flags: u8) -> Verdict {
+        let packet = if self.protocol == TCP { Packet::tcp(from, to, flags) } else { Packet::udp(from, to) };
+        self.plain.verdict(Hook::UplinkIngress, &mut packet.bytes(), Link::Ethernet, 0)
+    }
+
+    /// What becomes of a packet from the client at `port`.
+    fn ask(&self, port: u16, flags: u8) -> Verdict {
+        self.send((self.addresses.outside, port).into(), (self.addresses.node, NODE_PORT).into(), flags)
+    }
+
+    fn answer(&self, flags: u8) {
+        let verdict =
+            self.send((self.addresses.remote, 8080).into(), (self.addresses.node, MASQUERADE_PORT).into(), flags);
+        assert_eq!(verdict, Verdict::Forward);
+    }
+}
+
+const NO_PORT: Verdict = Verdict::Drop(Reason::PortsExhausted);
+const ACK: u8 = flag::ACK;
+
+/// For how long, in ticks, a flow that went through `packets` of its client (`true`) and its backend keeps its port.
+fn keeps_its_port(protocol: u8, packets: &[(bool, u8)]) -> Option<u32> {
+    (0..=300).find(|&ticks| {
+        let node = OnePort::new(protocol);
+        assert_eq!(node.ask(1, flag::SYN), Verdict::Forward);
+        for &(client, flags) in packets {
+            if client {
+                assert_eq!(node.ask(1, flags), Verdict::Forward);
+            } else {
+                node.answer(flags);
+            }
+        }
+        node.plain.wait(ticks);
+        let verdict = node.ask(2, flag::SYN);
+        assert!(verdict == Verdict::Forward || verdict == NO_PORT, "{verdict:?}");
+        if verdict == Verdict::Forward {
+            // Nothing of the first client goes to the second one's connection.
+            assert_ne!(node.ask(1, ACK), Verdict::Forward);
+            node.answer(ACK);
+        }
+        verdict == Verdict::Forward
+    })
+}
+
+#[test]
+fn a_flow_that_is_over_leaves_its_port() {
+    let timeout = world().config.tcp_timeout;
+    let open: &[(bool, u8)] = &[(false, flag::SYN | ACK), (true, ACK), (false, ACK)];
+    let then = |more: &[(bool, u8)]| [open, more].concat();
+    let (fin, rst) = (flag::FIN | ACK, flag::RST);
+    for (name, packets, expected) in [
+        ("no answer", Vec::new(), Some(timeout + 1)),
+        ("half open", vec![(false, flag::SYN | ACK)], Some(timeout + 1)),
+        ("refused", vec![(false, rst)], Some(timeout + 1)),
+        ("established", open.to_vec(), None),
+        ("client closed", then(&[(true, fin), (false, ACK)]), Some(timeout + 1)),
+        ("client reset", then(&[(true, rst)]), Some(timeout + 1)),
+        ("backend closed", then(&[(false, fin), (true, ACK)]), Some(timeout + 1)),
+        ("both closed", then(&[(true, fin), (false, fin), (true, ACK)]), Some(2)),
+    ] {
+        assert_eq!(keeps_its_port(TCP, &packets), expected, "{name}");
+    }
+    assert_eq!(keeps_its_port(UDP, &[(false, 0)]), Some(world().config.udp_timeout + 1));
 }

@@ -95,12 +95,15 @@ fn is_valid<F: Family, T: Tables>(tables: &T, headers: &Headers<F>, state: &Stat
     if state.flags & FlowFlags::FORWARD == 0 {
         return true;
     }
+    const OVER: u8 = Seen::ESTABLISHED | Seen::CLOSING;
     if headers.protocol() == TCP {
         if !tcp::opens(headers.tcp_flags) {
             return true;
         }
-        // The port is used again: a new connection.
-        if state.seen & Seen::CLOSING != 0 {
+        // The port is used again: a new connection. A client that has sent nothing but a reset since its SYN is still at
+        // the first: a server that remembers an earlier connection answered with an ACK (RFC 5961, 4.2), and makes room
+        // by that reset.
+        if state.seen & OVER == OVER {
             return false;
         }
     } else if now.wrapping_sub(state.last_seen) > tables.config().map_or(u32::MAX, |config| config.udp_timeout) {

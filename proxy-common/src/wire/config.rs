@@ -22,6 +22,9 @@ pub struct Config {
     pub masquerade_port_max: u16,
     /// UDP flows idle for more ticks than this start anew.
     pub udp_timeout: u32,
+    /// TCP flows that were closed or never answered, and idle for more ticks than this, leave their source port to
+    /// others.
+    pub tcp_timeout: u32,
     /// Rejects (TCP resets and ICMP errors) that one CPU may send in a tick.
     pub rejects_per_tick: u32,
 }
@@ -51,4 +54,4 @@ impl Cidr {
     }
 }
 
-const _: () = assert!(size_of::<Config>() == 2 * 32 + 32 + 16);
+const _: () = assert!(size_of::<Config>() == 2 * 32 + 32 + 20);

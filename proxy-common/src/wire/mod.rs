@@ -23,7 +23,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of all layouts in this module together. It names the directory of the pinned maps: bytes of one
 /// layout are never read with the types of another. Raise it with every change of a size, an order or a meaning.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// A value that may lie in a map: any bytes are valid, no padding, no references.
 pub trait Wire: Copy + FromBytes + IntoBytes + Immutable + KnownLayout {}

@@ -17,6 +17,8 @@ pub struct NodeSettings {
     pub masquerade_ports: RangeInclusive<u16>,
     /// In ticks, see [`Config`].
     pub udp_timeout: u32,
+    /// In ticks, see [`Config`].
+    pub tcp_timeout: u32,
     /// TCP resets and ICMP errors that one CPU may send in a tick.
     pub rejects_per_tick: u32,
 }
@@ -69,6 +71,7 @@ pub fn node_state(interfaces: &[Interface], cluster: &Cluster, settings: &NodeSe
         masquerade_port_min: *settings.masquerade_ports.start(),
         masquerade_port_max: *settings.masquerade_ports.end(),
         udp_timeout: settings.udp_timeout,
+        tcp_timeout: settings.tcp_timeout,
         rejects_per_tick: settings.rejects_per_tick,
     };
     NodeState { config, local_addresses, devices }

@@ -52,6 +52,7 @@ impl World {
             bind_address: None,
             masquerade_ports: 61000..=65535,
             udp_timeout: 100,
+            tcp_timeout: 100,
             rejects_per_tick: 100,
         };
         let mut maps =

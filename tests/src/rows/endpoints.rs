@@ -17,7 +17,7 @@ use crate::packet::{Packet, Transport, flag};
 
 pub(super) fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> =
-        Kind::all().flat_map(|kind| [endpoint_gone(kind), shared_backend(kind), redirect(kind)]).collect();
+        Kind::all().flat_map(|kind| [endpoint_gone(kind), shared_backend(kind), ports_exhausted(kind), redirect(kind)]).collect();
     rows.extend(Kind::all().filter(|kind| kind.protocol == 6).flat_map(|kind| [port_reused(kind), direct_reuse(kind)]));
     rows
 }
@@ -92,11 +92,33 @@ fn port_reused(kind: Kind) -> Row {
     let (client, vip, backend) = (kind.client(), kind.cluster_ip(), kind.local());
     let world = World::default().cluster_ip(vip, &kind.service(&[(backend, true)]));
     let fin = |to| Packet::tcp(client, to, flag::FIN | flag::ACK);
+    let reset = |to| Packet::tcp(client, to, flag::RST);
     Row::new(kind.name("a port that is used again"), world)
         .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
         .translates(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
+        // The answer to an ACK out of the backend's past: the client tries again, and is to meet the same backend.
+        .translates(Hook::PodIngress, &reset(vip), &reset(backend))
+        .translates(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
+        .translates(Hook::PodIngress, &kind.data(client, vip), &kind.data(client, backend))
         .translates(Hook::PodIngress, &fin(vip), &fin(backend))
         .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
+}
+
+/// The port of the node belongs to a flow that goes on: the second is dropped. Were it a TCP flow that the client never
+/// went on with, or a UDP flow long since quiet, time would free it (properties.rs).
+fn ports_exhausted(kind: Kind) -> Row {
+    let (client, vip, backend) = (kind.outside(), kind.node_port(), kind.remote());
+    let service = kind.service(&[(backend, false)]);
+    let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
+    Row::new(kind.name("no port of the node is free"), world)
+        .becomes(
+            Hook::UplinkIngress,
+            &kind.open(client, vip),
+            &kind.open(kind.mask(), backend).ttl(63),
+            Verdict::Forward,
+            &[Reason::NewFlow],
+        )
+        .drops(Hook::UplinkIngress, &kind.open((client.ip(), 40001).into(), vip), Reason::PortsExhausted)
 }
 
 /// A connection straight to the backend from a port that has just been used through the frontend is kept apart only

@@ -65,7 +65,7 @@ pub const BACKEND_PORT: u16 = 8080;
 pub const NODE_PORT: u16 = 30080;
 pub const CLIENT_PORT: u16 = 40000;
 /// A tick is a second or so: no flow of a row grows old.
-const UDP_TIMEOUT: u32 = 60;
+const TIMEOUT: u32 = 60;
 
 /// Contents of the maps.
 #[derive(Clone, Debug)]
@@ -99,7 +99,8 @@ impl Default for World {
                 node_port_max: 32767,
                 masquerade_port_min: MASQUERADE_PORT,
                 masquerade_port_max: MASQUERADE_PORT,
-                udp_timeout: UDP_TIMEOUT,
+                udp_timeout: TIMEOUT,
+                tcp_timeout: TIMEOUT,
                 rejects_per_tick: 100,
             },
             frontends: BTreeMap::new(),

@@ -7,7 +7,7 @@ use proxy_common::{
     datapath::Link,
     programs,
     reason::{Hook, Reason},
-    wire::{Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, Wire, counter_index, map},
+    wire::{Config, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, Wire, counter_index, map},
 };
 
 use super::{
@@ -185,7 +185,7 @@ impl Runner for Kernel {
         self.set::<4, u32>(map::SLOTS, world.slots.clone())?;
         self.set::<4, u32>(map::MAGLEV, world.maglev.clone())?;
         self.set::<32, _>(map::BACKENDS, world.backends.clone())?;
-        self.set::<112, _>(map::CONFIG, [(0, world.config)])
+        self.set::<{ size_of::<Config>() }, _>(map::CONFIG, [(0, world.config)])
     }
 
     fn run(&mut self, hook: Hook, link: Link, bytes: &[u8], segment: usize) -> anyhow::Result<Sent> {
