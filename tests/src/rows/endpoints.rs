@@ -16,8 +16,9 @@ use super::{
 use crate::packet::{Packet, Transport, flag};
 
 pub(super) fn rows() -> Vec<Row> {
-    let mut rows: Vec<Row> =
-        Kind::all().flat_map(|kind| [endpoint_gone(kind), shared_backend(kind), ports_exhausted(kind), redirect(kind)]).collect();
+    let mut rows: Vec<Row> = Kind::all()
+        .flat_map(|kind| [endpoint_gone(kind), shared_backend(kind), ports_exhausted(kind), redirect(kind)])
+        .collect();
     rows.extend(Kind::all().filter(|kind| kind.protocol == 6).flat_map(|kind| [port_reused(kind), direct_reuse(kind)]));
     rows
 }

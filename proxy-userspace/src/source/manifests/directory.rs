@@ -15,6 +15,10 @@ const SUFFIXES: [&str; 3] = ["yaml", "yml", "json"];
 /// How long files may be absent from a directory that has just come (back): whoever made it is filling it.
 const RETURN_GRACE: Duration = Duration::from_secs(1);
 
+/// How long a file may go without a pause of [`SETTLE`] before one that is replaced whole is read all the same, and one
+/// that is written in place is reported.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A directory, and the state that each of its files was read in.
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -38,6 +42,10 @@ struct File {
     read: Option<Stamp>,
     /// As it was when it was last looked at, and since when it is.
     seen: Option<(Stamp, Instant)>,
+    /// Whether it was seen to change, and not only to be another one.
+    is_written: bool,
+    /// Since when it is not as it was read.
+    unread_since: Option<Instant>,
     absent_since: Option<Instant>,
 }
 
@@ -46,6 +54,8 @@ struct File {
 struct Stamp {
     device: u64,
     inode: u64,
+    /// Tells a file from the next one that gets its inode, where the file system knows.
+    born: Option<SystemTime>,
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
@@ -78,6 +88,7 @@ impl From<&Metadata> for Stamp {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
+            born: metadata.created().ok(),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
@@ -143,17 +154,29 @@ impl File {
     fn look(&mut self, name: &str, path: &Path, metadata: &Metadata, now: Instant, scan: &mut Scan) {
         let stamp = Stamp::from(metadata);
         if self.read == Some(stamp) {
+            self.unread_since = None;
             return;
         }
         let since = match self.seen {
             Some((seen, since)) if seen == stamp => since,
-            _ => now,
+            Some((seen, _)) => {
+                self.is_written = (seen.inode, seen.born) == (stamp.inode, stamp.born);
+                now
+            }
+            None => now,
         };
         self.seen = Some((stamp, since));
         let age = metadata.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
         let is_settled = age.is_some_and(|age| age >= SETTLE) || now.saturating_duration_since(since) >= SETTLE;
-        if !is_settled {
-            scan.unsettled = true;
+        let is_overdue = now.saturating_duration_since(*self.unread_since.get_or_insert(now)) >= PATIENCE;
+        if !is_settled && !(is_overdue && !self.is_written) {
+            if is_overdue {
+                // Half of a file may be valid, so it is not read; nor is anything else to wait for it.
+                let reason = format!("is written to without a pause of {} ms", SETTLE.as_millis());
+                scan.changed.push((name.to_owned(), Err(reason)));
+            } else {
+                scan.unsettled = true;
+            }
             return;
         }
         let text = fs::read(path).map_err(|error| format!("cannot be read: {error}")).and_then(|bytes| {
@@ -166,6 +189,7 @@ impl File {
         // Written to while it was read: what was read is half of it.
         if fs::metadata(path).map(|after| Stamp::from(&after)).ok() == Some(stamp) {
             self.read = Some(stamp);
+            self.unread_since = None;
             scan.changed.push((name.to_owned(), text));
         } else {
             scan.unsettled = true;

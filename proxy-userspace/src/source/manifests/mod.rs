@@ -1,6 +1,9 @@
 //! Objects from the YAML and JSON files of a directory.
 //!
-//! A file counts when it has been left alone for [`SETTLE`]: a program that writes it in place is then most likely done.
+//! A file counts when it has been left alone for [`SETTLE`]: a program that writes it in place is then most likely done. One
+//! that is replaced whole, over and over without such a pause, is read once a second; one that is written in place
+//! without a pause is reported, since half of it may be valid.
+//!
 //! The directory may be a mounted ConfigMap, whose files all change when one link is swapped; links are followed.
 
 mod catalog;

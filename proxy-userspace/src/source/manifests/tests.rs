@@ -183,6 +183,47 @@ async fn a_file_that_is_being_written_is_left_alone() {
     source.is_quiet().await;
 }
 
+/// Changes a file every 10 ms for 3 s, and looks at what is sent meanwhile.
+async fn without_a_pause(source: &mut Source, change: impl Fn(&Source, u16)) -> Vec<Message> {
+    let mut messages = Vec::new();
+    for turn in 0..300 {
+        change(source, 1000 + turn);
+        if let Ok(message) = timeout(Duration::from_millis(10), source.messages.recv()).await {
+            messages.extend(message);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    messages
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_without_a_pause_is_read() {
+    let mut source = Source::with(&[("a.yaml", &service("a", 80))]).await;
+    let messages =
+        without_a_pause(&mut source, |source, port| source.write_and_rename("a.yaml", &service("a", port))).await;
+    assert!(!messages.is_empty());
+    assert!(messages.iter().all(|message| matches!(message, Message::Arrival(_))), "{messages:?}");
+    let mut port = source.applied().await.ports[0].port;
+    while port != 1299 {
+        port = source.applied().await.ports[0].port;
+    }
+    source.is_quiet().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_without_a_pause_is_reported() {
+    let mut source = Source::with(&[("a.yaml", &service("a", 80))]).await;
+    let text = |port| format!("{}---\n{SLICE}", service("a", port));
+    let messages = without_a_pause(&mut source, |source, port| source.write("a.yaml", &text(port))).await;
+    let [Message::Problem(problem)] = &messages[..] else { panic!("{messages:?}") };
+    assert_eq!(
+        problem.to_string(),
+        "file a.yaml: is written to without a pause of 50 ms; what it held before stays in force"
+    );
+    assert_eq!(source.recovered().await, "file a.yaml: can be used again");
+    assert_eq!(source.applied().await.ports[0].port, 1299);
+}
+
 #[tokio::test]
 async fn what_a_broken_file_held_stays_in_force() {
     let mut source = Source::with(&[("a.yaml", &service("a", 80)), ("b.yaml", &service("b", 80))]).await;
