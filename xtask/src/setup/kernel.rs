@@ -1,5 +1,4 @@
-//! Kernels for virtual machines: Debian's, unpacked and not installed. They come by package lists of their own, since
-//! those of the machine need not offer them, and may not know apt at all about other releases.
+//! Kernels for virtual machines: Debian's, unpacked and not installed, of those series that the machine's apt offers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,12 +7,6 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::{command, setup::packages, workspace};
-
-/// The archives of the Debian release that has kernels of two long-term series: 6.1, its own, and 6.12, for which it
-/// gets security updates.
-const ARCHIVES: [&str; 2] =
-    ["http://deb.debian.org/debian bookworm main", "http://deb.debian.org/debian-security bookworm-security main"];
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A kernel and its modules, in an unpacked package.
 #[derive(Debug)]
@@ -81,39 +74,20 @@ fn numbers(package: &str) -> Vec<u64> {
 
 /// Unpacks the newest package of a series into a folder of its name below `cache`.
 fn download(series: &str, cache: &Path) -> Result<String> {
-    packages::require_debian(&format!("linux-image-{series}"))?;
+    eprintln!("setup: looking for Debian's newest kernel {series}");
+    packages::update_lists(&format!("linux-image-{series}"))?;
+    let names = command::output(Command::new("apt-cache").args(["pkgnames", "linux-image-"])).unwrap_or_default();
+    let package = newest(series, names.lines()).with_context(|| {
+        format!("this machine's apt offers no kernel {series} (Debian 12 has 6.1 and 6.12): name a folder with one")
+    })?;
     // Apart from the kernels, so that an interrupted download is not taken for one.
     let work = cache.join("download");
-    let lists = work.join("lists");
-    fs::create_dir_all(lists.join("partial")).with_context(|| format!("cannot make {}", lists.display()))?;
-    let sources = work.join("sources.list");
-    let lines = ARCHIVES.map(|archive| format!("deb [signed-by={KEYRING}] {archive}\n"));
-    fs::write(&sources, lines.concat()).with_context(|| format!("cannot write {}", sources.display()))?;
-    let apt = |program: &str| {
-        let mut apt = Command::new(program);
-        apt.current_dir(&work).arg("-o").arg(format!("Dir::Etc::SourceList={}", sources.display()));
-        apt.args(["-o", "Dir::Etc::SourceParts=-", "-o"]).arg(format!("Dir::State::Lists={}", lists.display()));
-        apt.arg("-o").arg(format!("Dir::Cache={}", work.display()));
-        // The folder is the caller's, so apt's own user cannot write there.
-        apt.args(["-o", "APT::Sandbox::User=root"]);
-        apt
-    };
-    eprintln!("setup: looking for Debian's newest kernel {series}");
-    command::run(apt("apt-get").args(["update", "--quiet"]))?;
-    let names = command::output(apt("apt-cache").args(["pkgnames", "linux-image-"])).unwrap_or_default();
-    let package = newest(series, names.lines())
-        .with_context(|| format!("Debian 12 has no kernel {series}: name another, or a folder with one"))?;
-    command::run(apt("apt-get").args(["download", package]))?;
-    let unpacked = work.join(package);
-    for entry in fs::read_dir(&work)? {
-        let archive = entry?.path();
-        if archive.extension().is_some_and(|extension| extension == "deb") {
-            command::run(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&unpacked))?;
-        }
+    if work.exists() {
+        fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
     }
+    packages::download(package, &work)?;
     let home = cache.join(package);
-    fs::rename(&unpacked, &home).with_context(|| format!("cannot move {}", unpacked.display()))?;
-    fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
+    fs::rename(&work, &home).with_context(|| format!("cannot move {}", work.display()))?;
     Ok(package.to_owned())
 }
 

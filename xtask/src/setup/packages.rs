@@ -35,7 +35,7 @@ pub fn install(packages: &[&str]) -> Result<()> {
         bail!("missing Debian packages: run, as root, `apt-get install {list}`");
     }
     eprintln!("setup: installing the Debian packages {list}");
-    update_lists(packages)?;
+    make_known(packages)?;
     command::run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages))
 }
 
@@ -53,7 +53,7 @@ pub fn candidate(package: &str) -> Option<String> {
 pub fn download(package: &str, dir: &Path) -> Result<()> {
     require_debian(package)?;
     eprintln!("setup: unpacking the Debian package {package} into {}", dir.display());
-    update_lists(&[package])?;
+    make_known(&[package])?;
     let archives = dir.join("archives");
     fs::create_dir_all(&archives).with_context(|| format!("cannot make {}", archives.display()))?;
     // The folder is the caller's, so apt's own user cannot write there.
@@ -64,17 +64,26 @@ pub fn download(package: &str, dir: &Path) -> Result<()> {
     fs::remove_dir_all(&archives).with_context(|| format!("cannot remove {}", archives.display()))
 }
 
-pub(super) fn require_debian(packages: &str) -> Result<()> {
+fn require_debian(packages: &str) -> Result<()> {
     if workspace::find_program("apt-get").is_none() {
         bail!("programs are missing, and this is not Debian: install what it calls {packages}");
     }
     Ok(())
 }
 
+/// Fetches the package lists, of which `wanted` is to be found in one.
+///
+/// # Errors
+/// Not Debian, or apt-get fails.
+pub(super) fn update_lists(wanted: &str) -> Result<()> {
+    require_debian(wanted)?;
+    command::run(apt_get().args(["update", "--quiet"]))
+}
+
 /// Container images and fresh machines come without package lists.
-fn update_lists(packages: &[&str]) -> Result<()> {
+fn make_known(packages: &[&str]) -> Result<()> {
     let known = packages.iter().all(|package| candidate(package).is_some());
-    if known { Ok(()) } else { command::run(apt_get().args(["update", "--quiet"])) }
+    if known { Ok(()) } else { update_lists(&packages.join(" ")) }
 }
 
 fn apt_get() -> Command {
