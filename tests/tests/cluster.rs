@@ -8,9 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use proxy_tests::cluster::{
-    Cluster, ClusterBuilder, Cni, Family, Namespace, Overlay, Place, kernel_has_vlans, residue,
-};
+use proxy_tests::cluster::{Cluster, ClusterBuilder, Cni, Family, Namespace, Overlay, Place, residue, why_no_vlans};
 use proxy_tests::traffic::{
     AskOptions, Exchange, Failure, HttpOptions, LatencyOptions, StreamOptions, Transport, UdpOptions, server,
 };
@@ -94,8 +92,8 @@ fn pods_talk_through_vxlan() -> Result<()> {
 
 #[test]
 fn everybody_talks_through_a_vlan() -> Result<()> {
-    if !kernel_has_vlans()? {
-        eprintln!("SKIPPED: this kernel makes no VLAN devices (CONFIG_VLAN_8021Q)");
+    if let Some(reason) = why_no_vlans()? {
+        eprintln!("SKIPPED: no VLAN devices: {reason}");
         return Ok(());
     }
     let cluster = two_nodes(Cni::Routed).vlan(100).build()?;

@@ -320,8 +320,8 @@ fn datagrams_without_a_checksum_arrive() -> Result<()> {
 
 #[test]
 fn vlan_tagged_uplinks_work() -> Result<()> {
-    if !proxy_tests::cluster::kernel_has_vlans()? {
-        eprintln!("SKIPPED: this kernel makes no VLAN devices (CONFIG_VLAN_8021Q)");
+    if let Some(reason) = proxy_tests::cluster::why_no_vlans()? {
+        eprintln!("SKIPPED: no VLAN devices: {reason}");
         return Ok(());
     }
     let stage = stage(two_nodes(Cni::Routed).vlan(100), &web(), &["c"])?;

@@ -72,15 +72,15 @@ impl Fabric {
     }
 }
 
-/// Whether [`super::ClusterBuilder::vlan`] can be had: not every kernel is built with 802.1Q devices.
+/// Why [`super::ClusterBuilder::vlan`] cannot be had, if so: not every kernel is built with 802.1Q devices.
 ///
 /// # Errors
 /// Not root.
-pub fn kernel_has_vlans() -> Result<bool> {
+pub fn why_no_vlans() -> Result<Option<String>> {
     require_root()?;
     let namespaces = Namespace::create(&[Identity::unique().namespace("vlan")])?;
-    let probe = "link add a type veth peer name b\nlink add link a name a.1 type vlan id 1\n";
-    Ok(namespaces.iter().all(|namespace| namespace.ip(probe).is_ok()))
+    let probe = "link add name veth0 type veth peer name veth1\nlink add link veth0 name veth0.1 type vlan id 1\n";
+    Ok(namespaces.iter().find_map(|namespace| namespace.ip(probe).err()).map(|error| format!("{error:#}")))
 }
 
 impl Place for Fabric {

@@ -42,7 +42,7 @@ use anyhow::{Context, Result};
 pub use agent::{Agent, AgentOptions};
 pub use builder::{ClusterBuilder, Cni, Overlay, require_root};
 pub use client::Client;
-pub use fabric::{Fabric, kernel_has_vlans};
+pub use fabric::{Fabric, why_no_vlans};
 pub use manifests::{Endpoint, Manifests, Service, ServicePort};
 pub use namespace::Namespace;
 pub use node::Node;

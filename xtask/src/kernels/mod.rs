@@ -34,7 +34,7 @@ const SUITES: [(&str, &str, &str); 5] = [
         "traffic",
         "--nocapture --test-threads=1 routed::walk_1_ routed::walk_2_pod routed::walk_5 routed::walk_7 \
          routed::walk_10_no_endpoint bridge::walk_1_ bridge::walk_2_through_vxlan bridge::walk_4_outside_to_a_local \
-         bridge::walk_5_outside bridge::walk_6 bridge::pods_that_come_later",
+         bridge::walk_5_outside bridge::walk_6 bridge::pods_that_come_later vlan_tagged",
     ),
     ("proxy-tests", "restart", "--nocapture --test-threads=1 changes_during agents_with"),
 ];
