@@ -295,7 +295,8 @@ pub fn makes_way<F: Family, T: Tables>(tables: &T, direct: &Headers<F>, from_pod
     }
     if from_pod {
         // Not `FORWARD`: it has no backend that could stop serving.
-        *flow = F::flow(&tuple, State { last_seen: now, created: now, flags: 0, seen: direct.seen(), ..state });
+        let flags = FlowFlags::DIRECT;
+        *flow = F::flow(&tuple, State { last_seen: now, created: now, flags, seen: direct.seen(), ..state });
     }
     from_pod
 }

@@ -20,6 +20,8 @@ impl FlowFlags {
     pub const FAST: u8 = 4;
     /// A second entry masquerades the flow at egress.
     pub const MASQUERADE: u8 = 8;
+    /// Straight to a pod, under another source port, since a flow through a frontend has the client's.
+    pub const DIRECT: u8 = 16;
 }
 
 macro_rules! flow_table {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use proxy_common::datapath::{Family, V4, V6};
 use proxy_common::reason::{Hook, Reason};
 use proxy_common::wire::{
-    Backend, Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Frontend, FrontendKey, LAYOUT, ServiceName, Side, Wire,
-    counter_index, map,
+    Backend, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, LAYOUT, ServiceName, Side, Wire, counter_index,
+    map,
 };
 
 use super::per_cpu::CpuCounters;
@@ -37,7 +37,7 @@ pub struct Flow {
     pub new_destination: (IpAddr, u16),
     /// Whether the entry applies behind the node's stack; otherwise before it.
     pub egress: bool,
-    /// Bits of [`FlowFlags`].
+    /// Bits of [`proxy_common::wire::FlowFlags`].
     pub flags: u8,
     /// Bits of [`proxy_common::tcp::Seen`].
     pub seen: u8,
@@ -48,13 +48,6 @@ pub struct Flow {
     pub age: Duration,
     /// Since the last packet.
     pub idle: Duration,
-}
-
-impl Flow {
-    /// Client to backend; the others carry replies.
-    pub fn is_forward(&self) -> bool {
-        self.flags & FlowFlags::FORWARD != 0
-    }
 }
 
 /// How often a hook has counted a reason, over all CPUs.

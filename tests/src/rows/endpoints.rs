@@ -17,7 +17,15 @@ use crate::packet::{Packet, Transport, flag};
 
 pub(super) fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = Kind::all()
-        .flat_map(|kind| [endpoint_gone(kind), shared_backend(kind), ports_exhausted(kind), redirect(kind)])
+        .flat_map(|kind| {
+            [
+                endpoint_gone(kind),
+                shared_backend(kind),
+                direct_from_the_same_port(kind),
+                ports_exhausted(kind),
+                redirect(kind),
+            ]
+        })
         .collect();
     rows.extend(Kind::all().filter(|kind| kind.protocol == 6).flat_map(|kind| [port_reused(kind), direct_reuse(kind)]));
     rows
@@ -62,6 +70,33 @@ fn endpoint_gone(kind: Kind) -> Row {
     }
 }
 
+/// The first packet of the client's to `backend`, from whatever port but the client's own.
+fn from_another_port(kind: Kind, backend: SocketAddr) -> Expected {
+    Expected::Given(Box::new(move |output| {
+        let ports = 14 + if kind.addresses.v6 { 40 } else { 20 };
+        let port = u16::from_be_bytes([output[ports], output[ports + 1]]);
+        assert!(port != kind.client().port() && port >= 1024, "source port {port}");
+        kind.open((kind.client().ip(), port).into(), backend)
+    }))
+}
+
+/// A pod dials another through a frontend and then itself, from one port: the second flow gets another one towards it.
+fn direct_from_the_same_port(kind: Kind) -> Row {
+    let (client, vip, backend) = (kind.client(), kind.cluster_ip(), kind.local());
+    let world = World::default().cluster_ip(vip, &kind.service(&[(backend, true)]));
+    Row::new(kind.name("a pod that is dialled through a frontend and directly, from one port"), world)
+        .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
+        .step(
+            Hook::PodIngress,
+            Input::Packet(kind.open(client, backend)),
+            from_another_port(kind, backend),
+            Verdict::Translate,
+            &[Reason::NewFlow],
+        )
+        .translates(Hook::PodEgress, &kind.answer(backend, client), &kind.answer(vip, client))
+        .not_xdp()
+}
+
 /// Two frontends with one backend, dialled from one port: the second flow gets another source port towards the
 /// backend, and both clients see their own.
 fn shared_backend(kind: Kind) -> Row {
@@ -70,18 +105,12 @@ fn shared_backend(kind: Kind) -> Row {
     let world = World::default()
         .cluster_ip(vip, &kind.service(&[(backend, true)]))
         .cluster_ip(other, &Service { id: 2, ..kind.service(&[(backend, true)]) });
-    let second = move |output: &[u8]| {
-        let ports = 14 + if kind.addresses.v6 { 40 } else { 20 };
-        let port = u16::from_be_bytes([output[ports], output[ports + 1]]);
-        assert!(port != client.port() && port >= 1024, "source port {port}");
-        kind.open((client.ip(), port).into(), backend)
-    };
     Row::new(kind.name("two frontends share a backend and a client's port"), world)
         .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
         .step(
             Hook::PodIngress,
             Input::Packet(kind.open(client, other)),
-            Expected::Given(Box::new(second)),
+            from_another_port(kind, backend),
             Verdict::Translate,
             &[Reason::NewFlow],
         )

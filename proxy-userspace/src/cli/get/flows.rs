@@ -12,7 +12,8 @@ use crate::kernel::read::{Flow, Reader};
 pub(super) struct FlowRow {
     service: String,
     protocol: String,
-    /// `forward` from client to backend, `reply` back.
+    /// `forward` from client to backend, `reply` back; `direct` from a client that dials the pod itself, from a port that
+    /// it also has a flow through the service from.
     direction: &'static str,
     /// `ingress` before the node's stack, `egress` behind it.
     side: &'static str,
@@ -61,7 +62,11 @@ fn row(flow: &Flow, names: &Names) -> FlowRow {
     FlowRow {
         service: names.service_port(flow.service),
         protocol: protocol(flow.protocol),
-        direction: if flow.is_forward() { "forward" } else { "reply" },
+        direction: match () {
+            () if flow.flags & FlowFlags::FORWARD != 0 => "forward",
+            () if flow.flags & FlowFlags::DIRECT != 0 => "direct",
+            () => "reply",
+        },
         side: if flow.egress { "egress" } else { "ingress" },
         source: end(flow.source.0, flow.source.1),
         destination: end(flow.destination.0, flow.destination.1),
