@@ -1,4 +1,4 @@
-//! What the suites that need root are made of.
+//! What the suites that span crates are made of; most of them need root.
 //!
 //! - [`bench`]: nanoseconds per packet;
 //! - [`cluster`]: nodes, pods, a fabric and an outside client, each a network namespace, with one real agent process

@@ -4,8 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
-    Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpFragOffset, IpNumber, Ipv4Header, Ipv6Header, TcpHeader,
-    UdpHeader, icmpv4, icmpv6,
+    Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpFragOffset, IpNumber, Ipv4Header, Ipv6Header, NetHeaders,
+    PacketHeaders, TcpHeader, TransportHeader, UdpHeader, icmpv4, icmpv6,
 };
 use proxy_common::datapath::Link;
 
@@ -281,4 +281,20 @@ impl Packet {
         bytes.extend(payload);
         (protocol, bytes)
     }
+}
+
+/// Source and destination of a TCP or UDP packet whose IP header comes first.
+pub fn ends(bytes: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let headers = PacketHeaders::from_ip_slice(bytes).ok()?;
+    let (source, destination): (IpAddr, IpAddr) = match headers.net? {
+        NetHeaders::Ipv4(ip, _) => (ip.source.into(), ip.destination.into()),
+        NetHeaders::Ipv6(ip, _) => (ip.source.into(), ip.destination.into()),
+        NetHeaders::Arp(_) => return None,
+    };
+    let ports = match headers.transport? {
+        TransportHeader::Tcp(tcp) => (tcp.source_port, tcp.destination_port),
+        TransportHeader::Udp(udp) => (udp.source_port, udp.destination_port),
+        TransportHeader::Icmpv4(_) | TransportHeader::Icmpv6(_) | TransportHeader::Igmp(_) => return None,
+    };
+    Some(((source, ports.0).into(), (destination, ports.1).into()))
 }

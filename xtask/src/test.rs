@@ -1,9 +1,10 @@
-//! `cargo xtask test [SUITE...]`: `unit`, `kernels`, or the name of a file in `tests/tests`.
+//! `cargo xtask test [SUITE...]`: `unit`, `kernels`, or the name of a file or folder in `tests/tests`.
 //!
 //! `kubernetes` and `kernels` run only when they are named: the control plane of one takes minutes to build, and the
 //! virtual machines of the other are slow.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,14 +14,16 @@ use anyhow::{Context as _, Result, bail};
 use crate::{command, kernels, kubernetes, machine, setup, workspace};
 
 const UNIT: &str = "unit";
+/// Needs neither root nor a cluster, and so belongs to `unit` too.
+const SEMANTICS: &str = "semantics";
 const KUBERNETES: &str = "kubernetes";
 /// Some of the suites, in virtual machines with other kernels.
 const KERNELS: &str = "kernels";
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// `unit`, `kernels`, or a file of tests/tests without its suffix; all but `kubernetes` and `kernels` when none is
-    /// given
+    /// `unit`, `kernels`, or a file of tests/tests without its suffix or a folder there; all but `kubernetes` and
+    /// `kernels` when none is given
     suites: Vec<String>,
     #[command(flatten)]
     kernels: kernels::Choice,
@@ -49,7 +52,8 @@ pub fn run(options: &Options) -> Result<()> {
         [] => suite != KUBERNETES && suite != KERNELS,
         named => named.iter().any(|name| name == suite),
     };
-    let integration: Vec<&str> = known.iter().map(String::as_str).filter(|suite| wanted(suite)).collect();
+    let integration: Vec<&str> =
+        known.iter().map(String::as_str).filter(|&suite| suite != SEMANTICS && wanted(suite)).collect();
     if !integration.is_empty() {
         machine::require_root("test")?;
     }
@@ -62,15 +66,20 @@ pub fn run(options: &Options) -> Result<()> {
         let mut cargo = cargo_test();
         record(UNIT, cargo.args(units).arg("--").args(&options.arguments), &mut failed);
     }
+    if wanted(UNIT) || wanted(SEMANTICS) {
+        let mut cargo = cargo_test();
+        cargo.args(["--package", "proxy-tests", "--test", SEMANTICS]);
+        if wanted(UNIT) {
+            cargo.arg("--lib");
+        }
+        record(SEMANTICS, cargo.arg("--").args(&options.arguments), &mut failed);
+    }
     if !integration.is_empty() {
         setup::cluster_tools()?;
         let control_plane = if wanted(KUBERNETES) { Some(kubernetes::control_plane()?) } else { None };
         let sheave = build_agent(Profile::Dev)?;
         let mut cargo = cargo_test();
         cargo.args(["--package", "proxy-tests", "--bins"]);
-        if wanted(UNIT) {
-            cargo.arg("--lib");
-        }
         cargo.args(integration.iter().flat_map(|suite| ["--test", suite])).env("SHEAVE_BIN", sheave);
         if let Some(control_plane) = &control_plane {
             cargo.envs(control_plane.environment());
@@ -122,15 +131,15 @@ fn record(suites: &str, command: &mut Command, failed: &mut Vec<String>) {
     }
 }
 
-/// The files of `tests/tests`: a new suite needs no list to be extended.
+/// The files and folders of `tests/tests`: a new suite needs no list to be extended.
 fn suites() -> Result<BTreeSet<String>> {
     let dir = workspace::root().join("tests/tests");
     let entries = fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))?;
     let mut suites = BTreeSet::new();
     for entry in entries {
-        let name = entry?.file_name();
-        if let Some(suite) = name.to_str().and_then(|name| name.strip_suffix(".rs")) {
-            suites.insert(suite.to_owned());
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").is_file() {
+            suites.extend(path.file_stem().and_then(OsStr::to_str).map(str::to_owned));
         }
     }
     Ok(suites)

@@ -3,7 +3,7 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Client, Cluster, Directory, Fabric, Manifests, Namespace, Node, Place, Pod,
+    Client, Cluster, Directory, Fabric, Manifests, Namespace, Node, Place, Pod, Site,
     bpffs::Bpffs,
     identity::Identity,
     node::Layout,
@@ -149,34 +149,23 @@ impl ClusterBuilder {
         let bpf = path.join(residue::BPF);
         let bpffs = Bpffs::mount(bpf.clone())?;
         let mut namespaces = Namespace::create(&names)?.into_iter();
-        let mut next = || namespaces.next().context("as many namespaces as names");
+        // In the order of the names above.
+        let mut site = |name: &str, addresses| -> Result<Site> {
+            let namespace = namespaces.next().context("as many namespaces as names")?;
+            Ok(Site { name: name.to_owned(), namespace, addresses, directory: path.clone(), lifetime })
+        };
 
-        let fabric = Fabric { namespace: next()?, directory: path.clone(), lifetime };
-        let client = Client { namespace: next()?, directory: path.clone(), lifetime };
+        let fabric = Fabric { site: site("fabric", plan::FABRIC)? };
+        let client = Client { site: site("client", plan::CLIENT)? };
         let mut nodes = Vec::with_capacity(self.nodes.into());
         for number in 1..=self.nodes {
             let name = format!("node{number}");
-            nodes.push(Node {
-                number,
-                pin_dir: bpf.join(&name),
-                name,
-                namespace: next()?,
-                addresses: plan::node(number),
-                directory: path.clone(),
-                lifetime,
-            });
+            nodes.push(Node { site: site(&name, plan::node(number))?, number, pin_dir: bpf.join(&name) });
         }
         let mut pods = Vec::with_capacity(self.pods.len());
         for (at, (node, name)) in self.pods.iter().enumerate() {
-            pods.push(Pod {
-                name: name.clone(),
-                node: format!("node{node}"),
-                node_number: *node,
-                namespace: next()?,
-                addresses: plan::in_pod_network(*node, 10 + at as u8),
-                directory: path.clone(),
-                lifetime,
-            });
+            let site = site(name, plan::in_pod_network(*node, 10 + at as u8))?;
+            pods.push(Pod { site, node: format!("node{node}"), node_number: *node });
         }
         Ok(Cluster {
             pods,
@@ -202,15 +191,14 @@ impl Cluster {
         self.description.check()?;
         let mut made = Namespace::create(&[self.identity.namespace(&format!("pod-{name}"))])?;
         let owner = self.node(node.into());
-        let pod = Pod {
+        let site = Site {
             name: name.to_owned(),
-            node: owner.name().to_owned(),
-            node_number: node,
             namespace: made.pop().context("the namespace asked for")?,
             addresses: plan::in_pod_network(node, 10 + self.pods.len() as u8),
             directory: self.directory.0.clone(),
-            lifetime: owner.lifetime,
+            lifetime: owner.lifetime(),
         };
+        let pod = Pod { site, node: owner.name().to_owned(), node_number: node };
         pod.configure(owner, &self.layout())?;
         self.pods.push(pod);
         Ok(self.pod(name))

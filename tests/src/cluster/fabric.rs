@@ -1,23 +1,17 @@
-use std::path::{Path, PathBuf};
-
 use anyhow::Result;
 
-use super::{
-    Addresses, Lifetime, Namespace, Node, Place, SERVICE_CIDRS, identity::Identity, plan, require_root, sysctl,
-};
+use super::{Namespace, Node, Place, SERVICE_CIDRS, Site, identity::Identity, plan, require_root, sysctl};
 
 /// The network between the nodes and to the outside: a switch for the nodes, and a router.
 pub struct Fabric {
-    pub(super) namespace: Namespace,
-    pub(super) directory: PathBuf,
-    pub(super) lifetime: Lifetime,
+    pub(super) site: Site,
 }
 
 impl Fabric {
     /// Makes the switch, its ports, and the devices at their other ends: `eth0` of the nodes and of the client.
     pub(super) fn configure(&self, nodes: &[Node], client: &Namespace, vlan: Option<u16>) -> Result<()> {
         sysctl::set(
-            &self.namespace,
+            self.namespace(),
             &[
                 ("net/ipv4/ip_forward", "1"),
                 ("net/ipv6/conf/all/forwarding", "1"),
@@ -28,7 +22,7 @@ impl Fabric {
                 ("net/bridge/bridge-nf-call-ip6tables", "0"),
             ],
         )?;
-        let (own, gateway) = (plan::FABRIC, plan::CLIENT_GATEWAY);
+        let (own, gateway) = (self.addresses(), plan::CLIENT_GATEWAY);
         let mut lines = format!(
             "link set lo up
              link add switch address 02:00:00:00:00:01 type bridge
@@ -58,7 +52,7 @@ impl Fabric {
                 ),
             };
         }
-        self.namespace.ip(&lines)
+        self.namespace().ip(&lines)
     }
 
     /// Sends what is for service addresses to this node, as a router that was told so by BGP does.
@@ -68,7 +62,7 @@ impl Fabric {
             .zip(super::Family::BOTH)
             .map(|(cidr, family)| format!("route replace {cidr} via {}\n", node.ip(family)))
             .collect();
-        self.namespace.ip(&lines)
+        self.namespace().ip(&lines)
     }
 }
 
@@ -84,24 +78,7 @@ pub fn why_no_vlans() -> Result<Option<String>> {
 }
 
 impl Place for Fabric {
-    fn name(&self) -> &str {
-        "fabric"
-    }
-
-    fn namespace(&self) -> &Namespace {
-        &self.namespace
-    }
-
-    fn addresses(&self) -> &Addresses {
-        const ADDRESSES: Addresses = plan::FABRIC;
-        &ADDRESSES
-    }
-
-    fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    fn lifetime(&self) -> Lifetime {
-        self.lifetime
+    fn site(&self) -> &Site {
+        &self.site
     }
 }

@@ -46,7 +46,7 @@ pub use fabric::{Fabric, why_no_vlans};
 pub use manifests::{Endpoint, Manifests, Service, ServicePort};
 pub use namespace::Namespace;
 pub use node::Node;
-pub use place::Place;
+pub use place::{Place, Site};
 pub use plan::{Addresses, CLUSTER_CIDRS, Family, SERVICE_CIDRS, service_addresses};
 pub use pod::Pod;
 pub use process::{Lifetime, Process};

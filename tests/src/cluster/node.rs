@@ -4,17 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Addresses, Cni, Namespace, Overlay, Place, plan, process::Lifetime, sysctl};
+use super::{Cni, Overlay, Place, Site, plan, sysctl};
 
 /// A node: forwards, has an uplink to the fabric, and pods behind it.
 pub struct Node {
+    pub(super) site: Site,
     pub(super) number: u8,
-    pub(super) name: String,
-    pub(super) namespace: Namespace,
-    pub(super) addresses: Addresses,
     pub(super) pin_dir: PathBuf,
-    pub(super) directory: PathBuf,
-    pub(super) lifetime: Lifetime,
 }
 
 /// What all nodes of a cluster have alike.
@@ -74,11 +70,11 @@ impl Node {
 
     /// Every kernel parameter below `net` that can be read here.
     pub fn sysctls(&self) -> Result<BTreeMap<String, String>> {
-        sysctl::snapshot(&self.namespace)
+        sysctl::snapshot(self.namespace())
     }
 
     pub fn set_sysctl(&self, name: &str, value: &str) -> Result<()> {
-        sysctl::set(&self.namespace, &[(name, value)])
+        sysctl::set(self.namespace(), &[(name, value)])
     }
 
     /// Before any device is there, since devices inherit.
@@ -86,7 +82,7 @@ impl Node {
         // Strict on nodes with an odd number as on Fedora and RHEL, loose on the others as systemd has it on Debian.
         let rp_filter = if self.number % 2 == 1 { "1" } else { "2" };
         sysctl::set(
-            &self.namespace,
+            self.namespace(),
             &[
                 ("net/ipv4/ip_forward", "1"),
                 ("net/ipv6/conf/all/forwarding", "1"),
@@ -103,7 +99,7 @@ impl Node {
     /// The fabric has made `eth0`.
     pub(super) fn configure(&self, layout: &Layout) -> Result<()> {
         let uplink = layout.uplink();
-        let (own, gateway) = (self.addresses, plan::FABRIC);
+        let (own, gateway) = (self.addresses(), plan::FABRIC);
         let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
         if let Some(vlan) = layout.vlan {
             lines += &format!("link add link eth0 name {uplink} type vlan id {vlan}\nlink set {uplink} up\n");
@@ -132,7 +128,7 @@ impl Node {
         if layout.cni == Cni::Bridge {
             lines += &self.bridge(layout.pod_mtu());
         }
-        self.namespace.ip(&lines)
+        self.namespace().ip(&lines)
     }
 
     /// As flannel does it: a device without learning, whose address is the first of the pod network.
@@ -145,7 +141,7 @@ impl Node {
              link set {device} up
             ",
             hardware_address(self.number),
-            self.addresses.v4,
+            self.addresses().v4,
             own.v4,
             own.v6
         )
@@ -202,23 +198,7 @@ fn hardware_address(node: u8) -> String {
 }
 
 impl Place for Node {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn namespace(&self) -> &Namespace {
-        &self.namespace
-    }
-
-    fn addresses(&self) -> &Addresses {
-        &self.addresses
-    }
-
-    fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    fn lifetime(&self) -> Lifetime {
-        self.lifetime
+    fn site(&self) -> &Site {
+        &self.site
     }
 }

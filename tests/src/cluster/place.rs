@@ -1,5 +1,5 @@
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,14 +12,40 @@ use crate::traffic::{
     UdpOptions, UdpReport, server,
 };
 
+/// What every place has.
+pub struct Site {
+    pub(super) name: String,
+    pub(super) namespace: Namespace,
+    pub(super) addresses: Addresses,
+    pub(super) directory: PathBuf,
+    pub(super) lifetime: Lifetime,
+}
+
 /// Somewhere a program can run: a pod, a node, the outside client.
 pub trait Place {
-    fn name(&self) -> &str;
-    fn namespace(&self) -> &Namespace;
-    fn addresses(&self) -> &Addresses;
+    fn site(&self) -> &Site;
+
+    fn name(&self) -> &str {
+        &self.site().name
+    }
+
+    fn namespace(&self) -> &Namespace {
+        &self.site().namespace
+    }
+
+    fn addresses(&self) -> &Addresses {
+        &self.site().addresses
+    }
+
     /// Where logs go.
-    fn directory(&self) -> &Path;
-    fn lifetime(&self) -> Lifetime;
+    fn directory(&self) -> &Path {
+        &self.site().directory
+    }
+
+    /// Of what is started here.
+    fn lifetime(&self) -> Lifetime {
+        self.site().lifetime
+    }
 
     fn ip(&self, family: Family) -> IpAddr {
         self.addresses().of(family)

@@ -1,19 +1,13 @@
-use std::path::{Path, PathBuf};
-
 use anyhow::Result;
 
-use super::{Addresses, Cni, Namespace, Node, Place, node::Layout, plan, process::Lifetime, sysctl};
+use super::{Cni, Node, Place, Site, node::Layout, plan, sysctl};
 
 /// A pod: one device, `eth0`.
 pub struct Pod {
-    pub(super) name: String,
+    pub(super) site: Site,
     /// Name of its node.
     pub(super) node: String,
     pub(super) node_number: u8,
-    pub(super) namespace: Namespace,
-    pub(super) addresses: Addresses,
-    pub(super) directory: PathBuf,
-    pub(super) lifetime: Lifetime,
 }
 
 /// Of the host side of a routed pod's link, in every pod, as Calico has it; the link-local address follows from it.
@@ -30,12 +24,12 @@ impl Pod {
 
     /// Name of the host side of its link.
     pub fn host_device(&self) -> String {
-        format!("veth-{}", self.name)
+        format!("veth-{}", self.name())
     }
 
     /// Makes its link from the node's side, then its own side.
     pub(super) fn configure(&self, node: &Node, layout: &Layout) -> Result<()> {
-        sysctl::set(&self.namespace, &[("net/ipv6/conf/default/accept_dad", "0")])?;
+        sysctl::set(self.namespace(), &[("net/ipv6/conf/default/accept_dad", "0")])?;
         match layout.cni {
             Cni::Routed => self.configure_routed(node, layout.pod_mtu()),
             Cni::Bridge => self.configure_bridged(node, layout.pod_mtu()),
@@ -44,7 +38,7 @@ impl Pod {
 
     /// The host side has no address; a host route points at the pod.
     fn configure_routed(&self, node: &Node, mtu: u32) -> Result<()> {
-        let (device, own, peer) = (self.host_device(), self.addresses, self.namespace.name());
+        let (device, own, peer) = (self.host_device(), self.addresses(), self.namespace().name());
         node.namespace().ip(&format!(
             "link add {device} address {HOST_SIDE} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {peer}
              link set {device} up
@@ -65,7 +59,7 @@ impl Pod {
             ",
             own.v4, own.v6
         ))?;
-        self.namespace.ip(&format!(
+        self.namespace().ip(&format!(
             "link set lo up
              addr add {}/32 dev eth0
              addr add {}/128 dev eth0 nodad
@@ -80,7 +74,7 @@ impl Pod {
 
     /// A port of the node's bridge.
     fn configure_bridged(&self, node: &Node, mtu: u32) -> Result<()> {
-        let (device, own, peer) = (self.host_device(), self.addresses, self.namespace.name());
+        let (device, own, peer) = (self.host_device(), self.addresses(), self.namespace().name());
         let gateway = plan::in_pod_network(self.node_number, 1);
         let bridge = Node::BRIDGE;
         node.namespace().ip(&format!(
@@ -88,28 +82,12 @@ impl Pod {
              link set {device} master {bridge} up
             "
         ))?;
-        self.namespace.configure_host(&own, &gateway)
+        self.namespace().configure_host(own, &gateway)
     }
 }
 
 impl Place for Pod {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn namespace(&self) -> &Namespace {
-        &self.namespace
-    }
-
-    fn addresses(&self) -> &Addresses {
-        &self.addresses
-    }
-
-    fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    fn lifetime(&self) -> Lifetime {
-        self.lifetime
+    fn site(&self) -> &Site {
+        &self.site
     }
 }

@@ -13,7 +13,7 @@ use super::{
     walks::Kind,
     world::{Service, World},
 };
-use crate::packet::{Packet, Transport, flag};
+use crate::packet::{Packet, Transport, ends, flag};
 
 pub(super) fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = Kind::all()
@@ -73,8 +73,7 @@ fn endpoint_gone(kind: Kind) -> Row {
 /// The first packet of the client's to `backend`, from whatever port but the client's own.
 fn from_another_port(kind: Kind, backend: SocketAddr) -> Expected {
     Expected::Given(Box::new(move |output| {
-        let ports = 14 + if kind.addresses.v6 { 40 } else { 20 };
-        let port = u16::from_be_bytes([output[ports], output[ports + 1]]);
+        let port = ends(&output[14..]).expect("a packet").0.port();
         assert!(port != kind.client().port() && port >= 1024, "source port {port}");
         kind.open((kind.client().ip(), port).into(), backend)
     }))
@@ -141,13 +140,7 @@ fn ports_exhausted(kind: Kind) -> Row {
     let service = kind.service(&[(backend, false)]);
     let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
     Row::new(kind.name("no port of the node is free"), world)
-        .becomes(
-            Hook::UplinkIngress,
-            &kind.open(client, vip),
-            &kind.open(kind.mask(), backend).ttl(63),
-            Verdict::Forward,
-            &[Reason::NewFlow],
-        )
+        .opens_past_the_stack(&kind.open(client, vip), &kind.open(kind.mask(), backend).ttl(63))
         .drops(Hook::UplinkIngress, &kind.open((client.ip(), 40001).into(), vip), Reason::PortsExhausted)
 }
 

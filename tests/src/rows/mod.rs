@@ -96,6 +96,11 @@ impl Row {
         self.becomes(hook, packet, then, Verdict::Translate, &[Reason::NewFlow])
     }
 
+    /// The same, past the stack: it comes in and leaves by the uplink.
+    pub fn opens_past_the_stack(self, packet: &Packet, then: &Packet) -> Self {
+        self.becomes(Hook::UplinkIngress, packet, then, Verdict::Forward, &[Reason::NewFlow])
+    }
+
     /// A packet of a known flow: it becomes another, and nothing is counted.
     pub fn translates(self, hook: Hook, packet: &Packet, then: &Packet) -> Self {
         self.becomes(hook, packet, then, Verdict::Translate, &[])

@@ -128,13 +128,7 @@ fn no_node_address(kind: Kind) -> Row {
     fallback.config.node6 = kind.addresses.node.into();
     Row::new(kind.name("no address to masquerade with on the device: the node's, or none"), world)
         .drops(Hook::UplinkIngress, &kind.open(client, vip), Reason::NoNodeAddress)
-        .becomes(
-            Hook::UplinkIngress,
-            &kind.open(client, vip),
-            &kind.open(kind.mask(), kind.remote()).ttl(63),
-            Verdict::Forward,
-            &[Reason::NewFlow],
-        )
+        .opens_past_the_stack(&kind.open(client, vip), &kind.open(kind.mask(), kind.remote()).ttl(63))
         .after(fallback)
 }
 

@@ -146,13 +146,7 @@ fn outside_to_remote(kind: Kind) -> Row {
     let service = kind.service(&[(backend, false)]);
     let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
     Row::new(kind.name("5: outside to NodePort, remote backend, past the stack"), world)
-        .becomes(
-            Hook::UplinkIngress,
-            &kind.open(client, vip),
-            &kind.open(kind.mask(), backend).ttl(63),
-            Verdict::Forward,
-            &[Reason::NewFlow],
-        )
+        .opens_past_the_stack(&kind.open(client, vip), &kind.open(kind.mask(), backend).ttl(63))
         .becomes(
             Hook::UplinkIngress,
             &kind.answer(backend, kind.mask()),
@@ -215,13 +209,7 @@ fn segments_that_fit(kind: Kind) -> Row {
     let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
     let long = |packet: Packet| packet.payload(vec![7; 2800]);
     Row::new(kind.name("5: GSO packet whose segments fit the MTU: past the stack"), world)
-        .becomes(
-            Hook::UplinkIngress,
-            &long(kind.open(client, vip)),
-            &long(kind.open(kind.mask(), backend)).ttl(63),
-            Verdict::Forward,
-            &[Reason::NewFlow],
-        )
+        .opens_past_the_stack(&long(kind.open(client, vip)), &long(kind.open(kind.mask(), backend)).ttl(63))
         .segments(1400)
 }
 

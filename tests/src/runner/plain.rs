@@ -31,24 +31,26 @@ struct Maps {
     now: Cell<u32>,
 }
 
+/// The golden ratio, as a share of 2³²: its multiples lie evenly.
+const GOLDEN: u32 = 0x9e37_79b9;
+
 impl Default for Plain {
     fn default() -> Self {
-        let maps = Maps::default();
-        // Any tick but zero, whose distance from a fresh entry is none.
-        maps.now.set(1000);
-        Self { maps }
+        Self::new(World::default(), 0)
     }
 }
 
 impl Plain {
+    /// A host with these maps, and dice that fall as `seed` says.
+    pub fn new(world: World, seed: u32) -> Self {
+        let random = Cell::new(seed.wrapping_mul(GOLDEN));
+        // Any tick but zero, whose distance from a fresh entry is none.
+        Self { maps: Maps { world, random, now: Cell::new(1000), ..Maps::default() } }
+    }
+
     /// Lets time pass, in ticks.
     pub fn wait(&self, ticks: u32) {
         self.maps.now.set(self.maps.now.get() + ticks);
-    }
-
-    /// Number of flow entries.
-    pub fn flows(&self) -> usize {
-        self.maps.flows.borrow().len()
     }
 
     /// Runs the datapath and returns its own verdict.
@@ -68,8 +70,7 @@ impl Runner for Plain {
     }
 
     fn install(&mut self, world: &World) -> anyhow::Result<()> {
-        *self = Self::default();
-        self.maps.world = world.clone();
+        *self = Self::new(world.clone(), 0);
         Ok(())
     }
 

@@ -166,15 +166,11 @@ fn next_packet(protocol: Protocol, change: Value) -> Answer {
     };
     world.apply(with_ports(slice("web-1", json!([endpoint("10.1.0.1", "here")]))));
     let (client, dialled): (SocketAddr, SocketAddr) = (POD.parse().unwrap(), "10.96.0.1:80".parse().unwrap());
-    let flows = {
-        let host = Host::new(&world.maps, 1);
-        assert!(matches!(host.send(Hook::PodIngress, client, dialled, protocol), Answer::Backend { .. }));
-        host.flows.into_inner()
-    };
+    let mut host = Host::new(&world.maps, 0);
+    assert!(matches!(host.send(Hook::PodIngress, client, dialled, protocol), Answer::Backend { .. }));
     world.apply(with_ports(slice("web-2", json!([endpoint("10.1.1.2", "there")]))));
     world.apply(with_ports(slice("web-1", change)));
-    let host = Host::new(&world.maps, 1);
-    *host.flows.borrow_mut() = flows;
+    host.update(&world.maps);
     host.send(Hook::PodIngress, client, dialled, protocol)
 }
 

@@ -6,13 +6,13 @@ use proxy_common::reason::Hook;
 use proxy_userspace::model::{Algorithm, Protocol, Settings};
 use serde_json::{Value, json};
 
-use crate::{Answer, DROPPED, OUTSIDE, OUTSIDE6, POD, World, endpoint, host::Host, service, service_named, slice};
-
-const BOTH: [&str; 2] = ["10.1.0.1:8080", "10.1.1.1:8080"];
+use crate::{
+    Answer, BOTH, DROPPED, OUTSIDE, OUTSIDE6, POD, World, endpoint, host::Host, service, service_named, slice, two_pods,
+};
 
 fn world(settings: Settings, spec: Value) -> World {
     let mut world = World::with(settings, &["primary"], &["10.1.0.0/16", "fd01::/64"]);
-    world.apply(slice("web-1", json!([endpoint("10.1.0.1", "here"), endpoint("10.1.1.1", "there")])));
+    world.apply(two_pods());
     world.apply(service(spec));
     world
 }
@@ -88,7 +88,7 @@ fn row_25_and_41_node_ports_answer_on_allowed_addresses_of_the_node() {
         (&["192.0.2.8/29"], &["192.0.2.9"], &["192.0.2.1"]),
     ] {
         let mut world = World::with(Settings::default(), allowed, &["10.1.0.0/16"]);
-        world.apply(slice("web-1", json!([endpoint("10.1.0.1", "here"), endpoint("10.1.1.1", "there")])));
+        world.apply(two_pods());
         world.apply(service(external("Cluster")));
         for ip in answering {
             assert_eq!(world.reaches(OUTSIDE, &format!("{ip}:30080")), BOTH, "{allowed:?}");
@@ -193,19 +193,18 @@ fn row_38_maglev_spreads_flows_and_repeats_itself() {
     let mut object = service(json!({}));
     object["metadata"]["annotations"] = json!({"sheave.dev/algorithm": "maglev"});
     let mut world = World::new();
-    world.apply(slice("web-1", json!([endpoint("10.1.0.1", "here"), endpoint("10.1.1.1", "there")])));
+    world.apply(two_pods());
     world.apply(object);
     assert_eq!(world.reaches(POD, "10.96.0.1:80"), BOTH);
-    let with_dice = |port: u16, seed| {
-        let client = ([198, 51, 100, 7], port).into();
-        Host::new(&world.maps, seed).send(Hook::UplinkIngress, client, ([10, 96, 0, 1], 80).into(), Protocol::Tcp)
-    };
+    let hosts: Vec<Host> = (0..20).map(|seed| Host::new(&world.maps, seed)).collect();
     for port in 1000..1050 {
-        let address = |answer| match answer {
-            Answer::Backend { address, .. } => address,
-            other => panic!("{other:?}"),
-        };
-        let answers: BTreeSet<SocketAddr> = (0..20).map(|seed| address(with_dice(port, seed))).collect();
+        let client = ([198, 51, 100, 7], port).into();
+        let address =
+            |host: &Host| match host.send(Hook::UplinkIngress, client, ([10, 96, 0, 1], 80).into(), Protocol::Tcp) {
+                Answer::Backend { address, .. } => address,
+                other => panic!("{other:?}"),
+            };
+        let answers: BTreeSet<SocketAddr> = hosts.iter().map(address).collect();
         assert_eq!(answers.len(), 1, "the dice decide for port {port}");
     }
 }

@@ -11,7 +11,11 @@ mod intake;
 mod node_state;
 mod objects;
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use host::{Answer, Host};
 use proxy_common::reason::{Hook, Reason};
@@ -29,6 +33,12 @@ const POD: &str = "10.1.0.200:40000";
 const OUTSIDE: &str = "198.51.100.7:40000";
 const POD6: &str = "[fd01::200]:40000";
 const OUTSIDE6: &str = "[fd03::7]:40000";
+const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const NODE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd02, 0, 0, 0, 0, 0, 0, 1));
+/// Index of the device that all packets leave the node by, see [`interfaces`].
+const UPLINK: u32 = 2;
+/// How many flows are opened to learn where flows go.
+const FLOWS: u16 = 100;
 
 /// This node: its cluster, its maps and the time.
 struct World {
@@ -53,7 +63,7 @@ impl World {
             masquerade_ports: 61000..=65535,
             udp_timeout: 100,
             tcp_timeout: 100,
-            rejects_per_tick: 100,
+            rejects_per_tick: FLOWS.into(),
         };
         let mut maps =
             MemoryTables::new(Capacity { services: 64, frontends: 64, slots: 512, maglev: 8192, backends: 256 });
@@ -122,11 +132,12 @@ impl World {
         let (mut client, dialled): (SocketAddr, SocketAddr) = (client.parse().unwrap(), dialled.parse().unwrap());
         let is_pod = self.settings.cluster_cidrs.iter().any(|net| net.contains(&client.ip()));
         let hook = if is_pod { Hook::PodIngress } else { Hook::UplinkIngress };
+        let host = Host::new(&self.maps, 0);
         let dial = |port: u16| {
             client.set_port(port);
-            Host::new(&self.maps, port.into()).send(hook, client, dialled, protocol)
+            host.send(hook, client, dialled, protocol)
         };
-        (40000..40100).map(dial).collect()
+        (40000..40000 + FLOWS).map(dial).collect()
     }
 
     /// The backends that a client reaches by TCP; panics where it gets another answer.
@@ -168,12 +179,13 @@ fn interfaces() -> Vec<Interface> {
     };
     vec![
         interface(1, "lo", &["127.0.0.1", "::1"]),
-        interface(2, "eth0", &["192.0.2.1", "192.0.2.9", "fd02::1"]),
+        interface(UPLINK, "eth0", &["192.0.2.1", "192.0.2.9", "fd02::1"]),
         interface(3, "veth1", &["fe80::1"]),
     ]
 }
 
 const DROPPED: Answer = Answer::Dropped(Reason::NoLocalEndpoint);
+const BOTH: [&str; 2] = ["10.1.0.1:8080", "10.1.1.1:8080"];
 
 /// Service "web" with ClusterIP 10.96.0.1 and port 80 named "http"; `spec` is merged over that.
 fn service(spec: Value) -> Value {
@@ -202,6 +214,11 @@ fn slice(name: &str, endpoints: Value) -> Value {
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
         "endpoints": endpoints,
     })
+}
+
+/// A slice of service "web" with an endpoint on this node and one elsewhere; [`BOTH`] are what they are reached as.
+fn two_pods() -> Value {
+    slice("web-1", json!([endpoint("10.1.0.1", "here"), endpoint("10.1.1.1", "there")]))
 }
 
 fn endpoint(address: &str, node: &str) -> Value {
