@@ -234,11 +234,13 @@ impl OnePort {
 const NO_PORT: Verdict = Verdict::Drop(Reason::PortsExhausted);
 const ACK: u8 = flag::ACK;
 
-/// For how long, in ticks, a flow that went through `packets` of its client (`true`) and its backend keeps its port.
-fn keeps_its_port(protocol: u8, packets: &[(bool, u8)]) -> Option<u32> {
+/// For how long, in ticks, a flow keeps its port that after `lived` ticks went through `packets` of its client (`true`) and its
+/// backend.
+fn keeps_its_port(protocol: u8, lived: u32, packets: &[(bool, u8)]) -> Option<u32> {
     (0..=300).find(|&ticks| {
         let node = OnePort::new(protocol);
         assert_eq!(node.ask(1, flag::SYN), Verdict::Forward);
+        node.plain.wait(lived);
         for &(client, flags) in packets {
             if client {
                 assert_eq!(node.ask(1, flags), Verdict::Forward);
@@ -274,7 +276,9 @@ fn a_flow_that_is_over_leaves_its_port() {
         ("backend closed", then(&[(false, fin), (true, ACK)]), Some(timeout + 1)),
         ("both closed", then(&[(true, fin), (false, fin), (true, ACK)]), Some(2)),
     ] {
-        assert_eq!(keeps_its_port(TCP, &packets), expected, "{name}");
+        assert_eq!(keeps_its_port(TCP, 0, &packets), expected, "{name}");
     }
-    assert_eq!(keeps_its_port(UDP, &[(false, 0)]), Some(world().config.udp_timeout + 1));
+    let timeout = world().config.udp_timeout;
+    assert_eq!(keeps_its_port(UDP, 1, &[(false, 0), (true, 0)]), Some(timeout / 4 + 1), "question and answer");
+    assert_eq!(keeps_its_port(UDP, 2, &[(false, 0), (true, 0)]), Some(timeout + 1), "an exchange");
 }

@@ -251,8 +251,8 @@ fn client_state<F: Family, T: Tables>(tables: &T, key: &F::Key, reply: &F::Key) 
 }
 
 /// Whether a flow has no more use for its port. `client` is what is known of its client's packets, without which none of
-/// them would find its way. `pressed`: no other port is free, so that one that both ends closed need not rest for as
-/// long as its server may remember it.
+/// them would find its way. `pressed`: no other port is free, so that one that both ends closed, or that had no more than
+/// a question and an answer, rests for less long.
 #[inline(always)]
 fn is_over<T: Tables>(tables: &T, protocol: u8, reply: &State, client: Option<&State>, pressed: bool) -> bool {
     let Some(client) = client else { return true };
@@ -260,7 +260,9 @@ fn is_over<T: Tables>(tables: &T, protocol: u8, reply: &State, client: Option<&S
     let now = tables.now();
     let quiet = now.wrapping_sub(client.last_seen).min(now.wrapping_sub(reply.last_seen));
     if protocol != TCP {
-        return quiet > config.udp_timeout;
+        // As conntrack, which forgets a query and its answer in a quarter of the time that a longer exchange gets.
+        let is_brief = client.last_seen.wrapping_sub(client.created) <= 1;
+        return quiet > if pressed && is_brief { config.udp_timeout / 4 } else { config.udp_timeout };
     }
     let closing = (client.seen | reply.seen) & Seen::CLOSING != 0;
     let closed = client.seen & reply.seen & Seen::CLOSING != 0;

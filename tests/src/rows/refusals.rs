@@ -21,6 +21,7 @@ pub(super) fn rows() -> Vec<Row> {
             [
                 refused(kind, "10: no endpoint anywhere", |packet| packet),
                 refused(kind, "10: no endpoint, VLAN tag", |packet| packet.tagged(0x8100, 7)),
+                refused(kind, "10: no endpoint, two VLAN tags", |packet| packet.tagged(0x88a8, 7).tagged(0x8100, 8)),
                 refused(kind, "10: no endpoint, long packet", |packet| packet.payload(vec![3; 900])),
                 refused(kind, "10: no endpoint, no payload", |packet| packet.payload(Vec::new())),
                 refused(kind, "10: no endpoint, options or extension header", with_options),
