@@ -1,7 +1,9 @@
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
 use super::ControlPlane;
@@ -16,11 +18,27 @@ const CAPABILITIES: &str = "+bpf,+perfmon,+net_admin";
 /// One round of the agent's reconciler, as it logs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Sync {
+    /// When it was logged, which is just after the last map was written.
+    timestamp: Timestamp,
+    /// Events of the API server in it; only of changes.
+    pub events: Option<u64>,
     /// Map elements written.
     pub writes: u64,
     /// Microseconds from the arrival of the oldest event in it to the last map written; only of changes, since a whole
     /// list has no one event.
     pub event_to_maps_us: Option<u64>,
+}
+
+impl Sync {
+    /// The round that a line of the log is about. Only rounds have the field `writes`.
+    pub(super) fn parse(line: &str) -> Option<Self> {
+        serde_json::from_str(line).ok()
+    }
+
+    /// When the maps were written, in microseconds since the epoch.
+    pub(super) fn at_us(&self) -> Result<u64> {
+        u64::try_from(self.timestamp.as_microsecond()).context("a time after 1970")
+    }
 }
 
 /// The agent of a node that takes its objects from the API server, as the service account of `deploy/base`.
@@ -71,6 +89,10 @@ impl ProxyAgent {
         &mut self.process
     }
 
+    pub(super) fn log_path(&self) -> &Path {
+        self.process.log_path()
+    }
+
     /// Waits for the first sync to be in the maps.
     pub fn wait_ready(&mut self) -> Result<()> {
         self.process.wait_for_line(Duration::from_secs(30), is_ready)
@@ -87,7 +109,7 @@ impl ProxyAgent {
 
     /// The rounds so far, those that found nothing to write among them.
     pub fn syncs(&self) -> Vec<Sync> {
-        self.process.log().lines().filter_map(sync).collect()
+        self.process.log().lines().filter_map(Sync::parse).collect()
     }
 
     /// Number of map elements written so far.
@@ -117,22 +139,21 @@ fn is_ready(line: &str) -> bool {
     serde_json::from_str::<Line<'_>>(line).is_ok_and(|line| line.message == "ready")
 }
 
-/// Only rounds have the field `writes`.
-fn sync(line: &str) -> Option<Sync> {
-    serde_json::from_str(line).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn syncs_are_found_in_log_lines() {
-        let change = r#"{"level":"DEBUG","message":"change written","writes":3,"event_to_maps_us":412}"#;
-        assert_eq!(sync(change), Some(Sync { writes: 3, event_to_maps_us: Some(412) }));
-        let list = r#"{"level":"INFO","message":"full sync written","writes":9}"#;
-        assert_eq!(sync(list), Some(Sync { writes: 9, event_to_maps_us: None }));
-        assert_eq!(sync(r#"{"message":"ready"}"#), None);
+        let change = r#"{"timestamp":"1970-01-01T00:00:01.000250Z","level":"DEBUG","message":"change written","events":2,"writes":3,"event_to_maps_us":412}"#;
+        let sync = Sync::parse(change).unwrap();
+        assert_eq!((sync.events, sync.writes, sync.event_to_maps_us), (Some(2), 3, Some(412)));
+        assert_eq!(sync.at_us().unwrap(), 1_000_250);
+        let list =
+            r#"{"timestamp":"1970-01-01T00:00:01.000250Z","level":"INFO","message":"full sync written","writes":9}"#;
+        let sync = Sync::parse(list).unwrap();
+        assert_eq!((sync.events, sync.writes, sync.event_to_maps_us), (None, 9, None));
+        assert_eq!(Sync::parse(r#"{"timestamp":"1970-01-01T00:00:01Z","message":"ready"}"#), None);
         assert!(is_ready(r#"{"message":"ready","devices":3}"#) && !is_ready(list));
     }
 }
