@@ -301,7 +301,7 @@ fn missing_rights_are_named_and_waited_for() -> Result<()> {
         agent.wait_for_words(&["cannot watch", resource, "forbidden"], SOON).context("the missing right is named")?;
     }
     ensure!(!agent.is_ready(), "the agent is ready without having seen anything");
-    plane.bind_rights()?;
+    plane.grant_rights()?;
     agent.wait_ready()?;
     assert_served_by(shell, &web, &["a"])?;
 
@@ -309,7 +309,7 @@ fn missing_rights_are_named_and_waited_for() -> Result<()> {
     plane.revoke_rights()?;
     std::thread::sleep(Duration::from_secs(1));
     assert_served_by(shell, &web, &["a"])?;
-    plane.bind_rights()?;
+    plane.grant_rights()?;
     plane.apply_slices(&web, &b)?;
     wait_served_by(shell, &web, &["b"], Duration::from_secs(10)).map(drop)
 }
@@ -384,6 +384,48 @@ fn a_thousand_flips_are_followed_within_milliseconds() -> Result<()> {
     ensure!(verdict.failed == 0, "{} connections failed", verdict.failed);
     let answers = flips.opened.iter().filter(|opened| opened.server.as_deref() == Some(a.name())).count();
     ensure!(answers * 10 > flips.opened.len(), "a answered only {answers} of {} connections", flips.opened.len());
+    Ok(())
+}
+
+/// Without a kubeconfig, as a pod of a DaemonSet that has its service account and what its environment says.
+#[test]
+fn a_pod_needs_nothing_but_its_service_account() -> Result<()> {
+    let _turn = turn();
+    let cluster = cluster()?;
+    let _servers = cluster.start_servers()?;
+    let mut plane = control_plane(&cluster)?;
+    let shell = cluster.pod("shell");
+    let [a, b] = ["a", "b"].map(|name| [Endpoint::of(cluster.pod(name))]);
+    let web = Service::new("web", 100);
+    plane.apply_unmanaged(&web, &a)?;
+    // A token ends with the object that it is bound to; one that ends by itself lives for ten minutes at least.
+    plane.kubectl(&["create", "secret", "generic", "first", "--namespace=kube-system"])?;
+    let first = plane.create_token(&["--bound-object-kind=Secret", "--bound-object-name=first"])?;
+    let volume = plane.token_volume("token-volume", &first)?;
+    let [v4, v6] = Family::BOTH.map(|family| cluster.node(3).ip(family));
+    let mut agent = plane.start_agent_in_pod(cluster.node(1), &volume, v4)?;
+    let mut other = plane.start_agent_in_pod(cluster.node(2), &volume, v6)?;
+    agent.wait_ready()?;
+    other.wait_ready()?;
+    assert_served_by(shell, &web, &["a"])?;
+    assert_served_by(cluster.pod("c"), &web, &["a"]).context("the API server at an IPv6 address")?;
+
+    plane.kubectl(&["delete", "secret", "first", "--namespace=kube-system"])?;
+    // Else the watches go on, since a token is looked at when they begin.
+    plane.stop_server(ApiServer::First);
+    plane.start_server(ApiServer::First)?;
+    for agent in [&mut agent, &mut other] {
+        for resource in ["services", "endpointslices", "nodes"] {
+            agent.wait_for_words(&["cannot", resource, "401 Unauthorized"], SOON).context("the token is over")?;
+        }
+    }
+    plane.apply_slices(&web, &b)?;
+    assert_served_by(shell, &web, &["a"]).context("the last state stays in force")?;
+
+    volume.set_token(&plane.create_token(&[])?)?;
+    let took = wait_served_by(shell, &web, &["b"], SOON)?;
+    wait_served_by(cluster.pod("c"), &web, &["b"], SOON)?;
+    println!("the new token was in use after {took:?}");
     Ok(())
 }
 

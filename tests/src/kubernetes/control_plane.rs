@@ -23,7 +23,7 @@ pub enum ApiServer {
 }
 
 impl ApiServer {
-    fn port(self) -> u16 {
+    pub(super) fn port(self) -> u16 {
         let [first, second] = PORTS;
         match self {
             Self::First => first,

@@ -1,17 +1,19 @@
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
-use super::ControlPlane;
+use super::{ApiServer, ControlPlane, TokenVolume};
 use crate::cluster::{CLUSTER_CIDRS, Node, Place, Process, binary};
 
 /// The manifests that a user applies, so that the rights granted there are those that the agent is tested with.
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base");
-const NAMESPACE: &str = "kube-system";
+pub(super) const NAMESPACE: &str = "kube-system";
 /// What the container of `deploy/base` is left with.
 const CAPABILITIES: &str = "+bpf,+perfmon,+net_admin";
 
@@ -47,18 +49,10 @@ pub struct ProxyAgent {
 }
 
 impl ControlPlane<'_> {
-    /// Applies the service account, the role and its binding of `deploy/base`.
+    /// Applies `deploy/base` as a user does: the service account, the role and its binding among it.
     pub fn grant_rights(&self) -> Result<()> {
-        for file in ["service-account.yaml", "cluster-role.yaml"] {
-            self.kubectl(&["apply", "--namespace", NAMESPACE, "--filename", &format!("{DEPLOY}/{file}")])?;
-        }
-        self.bind_rights()
-    }
-
-    /// Binds the role to the service account, as the rendered kustomization does.
-    pub fn bind_rights(&self) -> Result<()> {
-        let account = format!("--serviceaccount={NAMESPACE}:sheave");
-        self.kubectl(&["create", "clusterrolebinding", "sheave", "--clusterrole=sheave", &account]).map(drop)
+        // Its DaemonSet starts nothing, since no controller for those runs.
+        self.kubectl(&["apply", "--kustomize", DEPLOY]).map(drop)
     }
 
     /// Takes the rights away; the service account stays.
@@ -66,22 +60,46 @@ impl ControlPlane<'_> {
         self.kubectl(&["delete", "clusterrolebinding", "sheave"]).map(drop)
     }
 
+    /// A token of the service account of `deploy/base`, and more options of `kubectl create token`.
+    pub fn create_token(&self, options: &[&str]) -> Result<String> {
+        let arguments = [&["create", "token", "sheave", "--namespace", NAMESPACE], options].concat();
+        Ok(self.kubectl(&arguments)?.trim().to_owned())
+    }
+
     /// Starts the agent of a node. With `masters` it is told these addresses of API servers.
     pub fn start_agent(&self, node: &Node, masters: &[String]) -> Result<ProxyAgent> {
-        let token = self.kubectl(&["create", "token", "sheave", "--namespace", NAMESPACE])?;
         let kubeconfig = self.directory.join(format!("{}.kubeconfig", node.name()));
-        fs::write(&kubeconfig, self.kubeconfig(token.trim())?).context("write the agent's kubeconfig")?;
+        let content = self.kubeconfig(&self.create_token(&[])?)?;
+        fs::write(&kubeconfig, content).context("write the agent's kubeconfig")?;
         let mut command = node.namespace().command("setpriv");
-        let bounds = ["--bounding-set", "--inh-caps"].map(|set| format!("{set}=-all,{CAPABILITIES}"));
-        command.arg("--no-new-privs").args(bounds).arg(binary::sheave()?);
-        command.args(["agent", "--verbose", "--log-format", "json"]);
-        command.args(["--hostname-override", node.name(), "--cluster-cidr", CLUSTER_CIDRS]);
-        command.arg("--pin-dir").arg(node.pin_dir()).arg("--kubeconfig").arg(kubeconfig);
+        agent_arguments(&mut command, node)?;
+        command.arg("--kubeconfig").arg(kubeconfig);
         if !masters.is_empty() {
             command.arg("--master").arg(masters.join(","));
         }
         Ok(ProxyAgent { process: node.start("agent", command)? })
     }
+
+    /// Starts the agent of a node as in a pod: it finds the API server in its environment, at this address, and
+    /// everything else in the volume of its service account.
+    pub fn start_agent_in_pod(&self, node: &Node, volume: &TokenVolume, server: IpAddr) -> Result<ProxyAgent> {
+        let mut command = volume.command(node.namespace());
+        command.arg("setpriv");
+        agent_arguments(&mut command, node)?;
+        command.env("KUBERNETES_SERVICE_HOST", server.to_string());
+        command.env("KUBERNETES_SERVICE_PORT", ApiServer::First.port().to_string());
+        Ok(ProxyAgent { process: node.start("agent", command)? })
+    }
+}
+
+/// Of `setpriv`, which starts the agent with the capabilities of its container.
+fn agent_arguments(command: &mut Command, node: &Node) -> Result<()> {
+    let bounds = ["--bounding-set", "--inh-caps"].map(|set| format!("{set}=-all,{CAPABILITIES}"));
+    command.arg("--no-new-privs").args(bounds).arg(binary::sheave()?);
+    command.args(["agent", "--verbose", "--log-format", "json"]);
+    command.args(["--hostname-override", node.name(), "--cluster-cidr", CLUSTER_CIDRS]);
+    command.arg("--pin-dir").arg(node.pin_dir());
+    Ok(())
 }
 
 impl ProxyAgent {

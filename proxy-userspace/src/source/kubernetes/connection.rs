@@ -40,6 +40,7 @@ const SERVER_NAME: &str = "kubernetes.default.svc";
 
 /// A client of the API server.
 pub(super) struct Connection {
+    config: KubernetesConfig,
     pub(super) client: Client,
     pub(super) servers: Servers,
     /// Changes whenever a server agrees to a watch.
@@ -48,8 +49,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) async fn new(config: &KubernetesConfig, limits: Limits) -> Result<Self, SourceError> {
-        let (config, addresses) = client_config(config).await?;
+    pub(super) async fn new(given: &KubernetesConfig, limits: Limits) -> Result<Self, SourceError> {
+        let (config, addresses) = client_config(given).await?;
         if config.proxy_url.is_some() {
             return Err(SourceError::Proxy);
         }
@@ -65,7 +66,16 @@ impl Connection {
             .option_layer(config.auth_layer()?)
             .layer(config.extra_headers_layer()?)
             .service(Observed { http, watching: sender, response_limit: limits.response, last_watch: Arc::default() });
-        Ok(Self { client: Client::new(service, "default"), servers, watching, limits })
+        Ok(Self { config: given.clone(), client: Client::new(service, "default"), servers, watching, limits })
+    }
+
+    /// Reads the credentials anew. By itself the client looks into a token's file once a minute.
+    ///
+    /// # Errors
+    /// As at the start: a file is missing or of no use. The client stays as it was.
+    pub(super) async fn renew(&mut self) -> Result<(), SourceError> {
+        *self = Self::new(&self.config, self.limits).await?;
+        Ok(())
     }
 }
 

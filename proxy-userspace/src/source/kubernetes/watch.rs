@@ -37,6 +37,8 @@ enum Restart {
     Strategy,
     /// The state that the watch is to continue from is too old.
     Expired,
+    /// The credentials were read anew.
+    Credentials,
 }
 
 /// Lists and watches a kind for as long as anybody listens.
@@ -57,7 +59,7 @@ pub(super) async fn watch<K: Watched>(connection: Connection, node_name: &str, o
                 tracing::info!("the API server does not stream lists; {plural} are listed page by page");
                 strategy = Strategy::Paged;
             }
-            Ok(Restart::Strategy | Restart::Expired) => {}
+            Ok(Restart::Strategy | Restart::Expired | Restart::Credentials) => {}
         }
     }
 }
@@ -126,9 +128,22 @@ impl<K: Watched> Watch<K> {
                     if failure.is_about_the_question() && strategy == Strategy::Streamed && !is_complete {
                         return Ok(Restart::Strategy);
                     }
+                    let is_about_credentials = failure.is_about_credentials();
                     self.failed(failure).await?;
+                    if is_about_credentials {
+                        self.renew().await?;
+                        return Ok(Restart::Credentials);
+                    }
                 }
             }
+        }
+    }
+
+    /// Tries the credentials that there are now, as client-go does when it is not known to the server any more.
+    async fn renew(&mut self) -> Result<(), Closed> {
+        match self.connection.renew().await {
+            Ok(()) => Ok(()),
+            Err(error) => self.failed(Failure::of_credentials(&error)).await,
         }
     }
 
