@@ -333,7 +333,16 @@ fn one_of_several_api_servers_is_enough() -> Result<()> {
     plane.start_server(ApiServer::Second)?;
     plane.stop_server(ApiServer::First);
     plane.apply_slices(&web, &b)?;
-    wait_served_by(shell, &web, &["b"], Duration::from_secs(10)).map(drop)
+    wait_served_by(shell, &web, &["b"], Duration::from_secs(10))?;
+
+    plane.start_server(ApiServer::First)?;
+    plane.hang_server(ApiServer::Second)?;
+    plane.apply_slices(&web, &a)?;
+    // Its kernel acknowledges everything; only a ping of HTTP/2 tells.
+    let took = wait_served_by(shell, &web, &["a"], Duration::from_secs(40))?;
+    println!("a change was live {took:?} after the API server had begun to hang");
+    ensure!(took < Duration::from_secs(30), "the change took {took:?}");
+    Ok(())
 }
 
 #[test]

@@ -17,8 +17,8 @@ use crate::{
     source::{Closed, Message, Outlet, reported::Reported},
 };
 
-/// Seconds after which the server ends a watch, chosen between these so that a cluster does not ask in step. A server
-/// that hangs with its connections alive is noticed no sooner than that; one that is gone, by TCP keepalive.
+/// Seconds after which the server ends a watch, chosen between these so that a cluster does not ask in step. What went
+/// wrong with a watch without a sign of it, in spite of all pings, lasts no longer.
 const WATCH_SECONDS: std::ops::Range<u32> = 120..180;
 
 /// How the complete state is asked for.
