@@ -40,7 +40,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The least time from one watch to the next: a server, or what is between, may end every watch as soon as it begins.
-const WATCH_SPACING: Duration = Duration::from_millis(500);
+pub(super) const WATCH_SPACING: Duration = Duration::from_millis(500);
 
 /// A name that the certificate of every API server carries, whatever address it is reached at.
 const SERVER_NAME: &str = "kubernetes.default.svc";

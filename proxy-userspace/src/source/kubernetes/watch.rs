@@ -120,7 +120,8 @@ impl<K: Watched> Watch<K> {
                 }
                 Some(Err(error)) => {
                     let failure = Failure::new(&error);
-                    if failure.is_expired() {
+                    // A list has no state to continue from; a server that calls one too old again and again needs a pause.
+                    if failure.is_expired() && is_complete {
                         tracing::info!("the watch of {} expired; listing anew", K::Object::plural(&()));
                         // The server says so in the stream or, which the watcher would repeat for ever, by the status.
                         return Ok(Restart::Expired);
