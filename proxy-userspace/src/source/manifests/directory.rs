@@ -169,7 +169,7 @@ impl File {
         let age = metadata.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
         let is_settled = age.is_some_and(|age| age >= SETTLE) || now.saturating_duration_since(since) >= SETTLE;
         let is_overdue = now.saturating_duration_since(*self.unread_since.get_or_insert(now)) >= PATIENCE;
-        if !is_settled && !(is_overdue && !self.is_written) {
+        if !is_settled && (!is_overdue || self.is_written) {
             if is_overdue {
                 // Half of a file may be valid, so it is not read; nor is anything else to wait for it.
                 let reason = format!("is written to without a pause of {} ms", SETTLE.as_millis());
