@@ -115,10 +115,12 @@ impl Agent {
     async fn take(&mut self, messages: impl Iterator<Item = Message>) -> anyhow::Result<()> {
         let mut changes = Changes::default();
         let mut oldest: Option<Instant> = None;
+        let mut events = 0;
         for message in messages {
             match message {
                 Message::Arrival(arrival) => {
                     oldest = Some(oldest.map_or(arrival.at, |at| at.min(arrival.at)));
+                    events += 1;
                     changes += self.cluster.apply(arrival.event);
                 }
                 Message::Problem(problem) => warn!("{problem}"),
@@ -141,7 +143,8 @@ impl Agent {
         }
         if changes.all || !changes.services.is_empty() {
             let report = self.reconciler.follow(&mut self.tables, &self.cluster, &changes, self.started.elapsed());
-            log_report("change", &report, oldest.map(|at| (changes.services.len(), at.elapsed())));
+            let services = changes.services.len();
+            log_report("change", &report, oldest.map(|at| Change { events, services, since: at.elapsed() }));
         }
         Ok(())
     }
@@ -173,12 +176,19 @@ impl Agent {
     }
 }
 
-/// `change`: how many services changed, and how long ago the source learned of the first one.
-fn log_report(what: &'static str, report: &Report, change: Option<(usize, Duration)>) {
+/// What a round was about.
+struct Change {
+    events: usize,
+    services: usize,
+    /// How long ago the source learned of the first event.
+    since: Duration,
+}
+
+fn log_report(what: &'static str, report: &Report, change: Option<Change>) {
     let writes = report.writes.total();
     match change {
-        Some((services, since)) => {
-            debug!(services, writes, event_to_maps_us = since.as_micros() as u64, "{what} written");
+        Some(Change { events, services, since }) => {
+            debug!(events, services, writes, event_to_maps_us = since.as_micros() as u64, "{what} written");
         }
         None if writes > 0 => info!(writes, detail = ?report.writes, "{what} written"),
         None => debug!(writes, "{what} written"),

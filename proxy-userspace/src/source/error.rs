@@ -11,6 +11,8 @@ pub enum SourceError {
     Server(String),
     #[error("the addresses of the API server mix http and https")]
     MixedSchemes,
+    #[error("kubeconfig: tls-server-name {0:?} is not a name that a certificate can have")]
+    ServerName(String),
     #[error("kubeconfig: proxy-url is not supported: the node must reach the API server itself")]
     Proxy,
     #[error("cannot set up the connection to the API server: {0}")]

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use proxy_tests::traffic::{
-    AskOptions, HttpOptions, LatencyOptions, Stop, StreamOptions, UdpOptions, ask, http, latency, server, stream, udp,
+    AskOptions, HttpOptions, LatencyOptions, OpenOptions, Opened, Stop, StreamOptions, UdpOptions, ask, http, latency,
+    open, server, stream, udp,
 };
 use serde::Serialize;
 
@@ -46,6 +47,13 @@ enum Verb {
         #[command(flatten)]
         options: StreamOptions,
     },
+    /// Open connections until standard input ends, and print for each when it began and who answered.
+    Open {
+        #[arg(long)]
+        to: SocketAddr,
+        #[command(flatten)]
+        options: OpenOptions,
+    },
     /// Send one request.
     Ask {
         #[arg(long)]
@@ -83,6 +91,12 @@ fn main() -> Result<()> {
         Verb::Http { target, options } => print(&http(target.to, &options, target.stop().as_ref())),
         Verb::Udp { target, options } => print(&udp(target.to, &options, target.stop().as_ref())?),
         Verb::Stream { target, options } => print(&stream(target.to, &options, target.stop().as_ref())),
+        Verb::Open { to, options } => {
+            // Whole lines, since a reader follows them while threads write.
+            let tell = |opened: &Opened| drop(print(opened));
+            open(to, &options, &Stop::when_stdin_closes(), tell);
+            Ok(())
+        }
         Verb::Ask { to, options } => print(&ask(to, &options)),
         Verb::Latency { to, options } => print(&latency(to, &options)),
     }

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::binaries::asset;
@@ -23,7 +24,7 @@ pub enum ApiServer {
 }
 
 impl ApiServer {
-    fn port(self) -> u16 {
+    pub(super) fn port(self) -> u16 {
         let [first, second] = PORTS;
         match self {
             Self::First => first,
@@ -141,6 +142,12 @@ impl<'a> ControlPlane<'a> {
     /// Ends an API server as a crash would: nobody says goodbye.
     pub fn stop_server(&mut self, server: ApiServer) {
         *self.slot(server) = None;
+    }
+
+    /// Lets an API server hang: its connections stay, and the kernel acknowledges what comes.
+    pub fn hang_server(&mut self, server: ApiServer) -> Result<()> {
+        let process = self.slot(server).as_ref().context("this API server does not run")?;
+        process.signal(Signal::SIGSTOP)
     }
 
     fn slot(&mut self, server: ApiServer) -> &mut Option<Process> {

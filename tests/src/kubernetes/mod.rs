@@ -9,10 +9,15 @@ mod binaries;
 mod control_plane;
 mod credentials;
 mod cutter;
+mod flips;
 mod objects;
 mod proxy_agent;
+mod tail;
+mod token_volume;
 
 pub use control_plane::{ApiServer, ControlPlane};
 pub use cutter::Cutter;
+pub use flips::{Flip, Flips, Verdict};
 pub use objects::{Readiness, node, pod, selecting};
 pub use proxy_agent::{ProxyAgent, Sync};
+pub use token_volume::TokenVolume;

@@ -1,6 +1,4 @@
 use anyhow::Result;
-use k8s_openapi::api::core::v1 as core;
-use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::ControlPlane;
@@ -95,23 +93,10 @@ impl ControlPlane<'_> {
         let patch = format!("--patch={status}");
         self.kubectl(&["patch", kind, name, "--subresource=status", "--type=strategic", &patch]).map(drop)
     }
-
-    /// Lets a pod be unready and ready in turn, `count` times in all, `pause` apart.
-    pub fn flip_readiness(&self, of: &Pod, count: u32, pause: std::time::Duration) -> Result<()> {
-        let [ready, unready] = [Readiness::Ready, Readiness::Unready].map(|readiness| pod_status(of, readiness));
-        self.with_client(async |client| {
-            let pods: Api<core::Pod> = Api::default_namespaced(client);
-            for flip in 0..count {
-                let status = if flip % 2 == 0 { &unready } else { &ready };
-                pods.patch_status(of.name(), &PatchParams::default(), &Patch::Strategic(status)).await?;
-                tokio::time::sleep(pause).await;
-            }
-            Ok(())
-        })
-    }
 }
 
-fn pod_status(of: &Pod, readiness: Readiness) -> Value {
+/// As a kubelet reports it.
+pub(super) fn pod_status(of: &Pod, readiness: Readiness) -> Value {
     let [v4, v6] = Family::BOTH.map(|family| of.ip(family).to_string());
     let ready = match readiness {
         Readiness::Ready => "True",

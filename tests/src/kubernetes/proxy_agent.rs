@@ -1,26 +1,46 @@
 use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
-use super::ControlPlane;
+use super::{ApiServer, ControlPlane, TokenVolume};
 use crate::cluster::{CLUSTER_CIDRS, Node, Place, Process, binary};
 
 /// The manifests that a user applies, so that the rights granted there are those that the agent is tested with.
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base");
-const NAMESPACE: &str = "kube-system";
+pub(super) const NAMESPACE: &str = "kube-system";
 /// What the container of `deploy/base` is left with.
 const CAPABILITIES: &str = "+bpf,+perfmon,+net_admin";
 
 /// One round of the agent's reconciler, as it logs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Sync {
+    /// When it was logged, which is just after the last map was written.
+    timestamp: Timestamp,
+    /// Events of the API server in it; only of changes.
+    pub events: Option<u64>,
     /// Map elements written.
     pub writes: u64,
     /// Microseconds from the arrival of the oldest event in it to the last map written; only of changes, since a whole
     /// list has no one event.
     pub event_to_maps_us: Option<u64>,
+}
+
+impl Sync {
+    /// The round that a line of the log is about. Only rounds have the field `writes`.
+    pub(super) fn parse(line: &str) -> Option<Self> {
+        serde_json::from_str(line).ok()
+    }
+
+    /// When the maps were written, in microseconds since the epoch.
+    pub(super) fn at_us(&self) -> Result<u64> {
+        u64::try_from(self.timestamp.as_microsecond()).context("a time after 1970")
+    }
 }
 
 /// The agent of a node that takes its objects from the API server, as the service account of `deploy/base`.
@@ -29,18 +49,10 @@ pub struct ProxyAgent {
 }
 
 impl ControlPlane<'_> {
-    /// Applies the service account, the role and its binding of `deploy/base`.
+    /// Applies `deploy/base` as a user does: the service account, the role and its binding among it.
     pub fn grant_rights(&self) -> Result<()> {
-        for file in ["service-account.yaml", "cluster-role.yaml"] {
-            self.kubectl(&["apply", "--namespace", NAMESPACE, "--filename", &format!("{DEPLOY}/{file}")])?;
-        }
-        self.bind_rights()
-    }
-
-    /// Binds the role to the service account, as the rendered kustomization does.
-    pub fn bind_rights(&self) -> Result<()> {
-        let account = format!("--serviceaccount={NAMESPACE}:sheave");
-        self.kubectl(&["create", "clusterrolebinding", "sheave", "--clusterrole=sheave", &account]).map(drop)
+        // Its DaemonSet starts nothing, since no controller for those runs.
+        self.kubectl(&["apply", "--kustomize", DEPLOY]).map(drop)
     }
 
     /// Takes the rights away; the service account stays.
@@ -48,27 +60,55 @@ impl ControlPlane<'_> {
         self.kubectl(&["delete", "clusterrolebinding", "sheave"]).map(drop)
     }
 
+    /// A token of the service account of `deploy/base`, and more options of `kubectl create token`.
+    pub fn create_token(&self, options: &[&str]) -> Result<String> {
+        let arguments = [&["create", "token", "sheave", "--namespace", NAMESPACE], options].concat();
+        Ok(self.kubectl(&arguments)?.trim().to_owned())
+    }
+
     /// Starts the agent of a node. With `masters` it is told these addresses of API servers.
     pub fn start_agent(&self, node: &Node, masters: &[String]) -> Result<ProxyAgent> {
-        let token = self.kubectl(&["create", "token", "sheave", "--namespace", NAMESPACE])?;
         let kubeconfig = self.directory.join(format!("{}.kubeconfig", node.name()));
-        fs::write(&kubeconfig, self.kubeconfig(token.trim())?).context("write the agent's kubeconfig")?;
+        let content = self.kubeconfig(&self.create_token(&[])?)?;
+        fs::write(&kubeconfig, content).context("write the agent's kubeconfig")?;
         let mut command = node.namespace().command("setpriv");
-        let bounds = ["--bounding-set", "--inh-caps"].map(|set| format!("{set}=-all,{CAPABILITIES}"));
-        command.arg("--no-new-privs").args(bounds).arg(binary::sheave()?);
-        command.args(["agent", "--verbose", "--log-format", "json"]);
-        command.args(["--hostname-override", node.name(), "--cluster-cidr", CLUSTER_CIDRS]);
-        command.arg("--pin-dir").arg(node.pin_dir()).arg("--kubeconfig").arg(kubeconfig);
+        agent_arguments(&mut command, node)?;
+        command.arg("--kubeconfig").arg(kubeconfig);
         if !masters.is_empty() {
             command.arg("--master").arg(masters.join(","));
         }
         Ok(ProxyAgent { process: node.start("agent", command)? })
     }
+
+    /// Starts the agent of a node as in a pod: it finds the API server in its environment, at this address, and
+    /// everything else in the volume of its service account.
+    pub fn start_agent_in_pod(&self, node: &Node, volume: &TokenVolume, server: IpAddr) -> Result<ProxyAgent> {
+        let mut command = volume.command(node.namespace());
+        command.arg("setpriv");
+        agent_arguments(&mut command, node)?;
+        command.env("KUBERNETES_SERVICE_HOST", server.to_string());
+        command.env("KUBERNETES_SERVICE_PORT", ApiServer::First.port().to_string());
+        Ok(ProxyAgent { process: node.start("agent", command)? })
+    }
+}
+
+/// Of `setpriv`, which starts the agent with the capabilities of its container.
+fn agent_arguments(command: &mut Command, node: &Node) -> Result<()> {
+    let bounds = ["--bounding-set", "--inh-caps"].map(|set| format!("{set}=-all,{CAPABILITIES}"));
+    command.arg("--no-new-privs").args(bounds).arg(binary::sheave()?);
+    command.args(["agent", "--verbose", "--log-format", "json"]);
+    command.args(["--hostname-override", node.name(), "--cluster-cidr", CLUSTER_CIDRS]);
+    command.arg("--pin-dir").arg(node.pin_dir());
+    Ok(())
 }
 
 impl ProxyAgent {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    pub(super) fn log_path(&self) -> &Path {
+        self.process.log_path()
     }
 
     /// Waits for the first sync to be in the maps.
@@ -87,7 +127,7 @@ impl ProxyAgent {
 
     /// The rounds so far, those that found nothing to write among them.
     pub fn syncs(&self) -> Vec<Sync> {
-        self.process.log().lines().filter_map(sync).collect()
+        self.process.log().lines().filter_map(Sync::parse).collect()
     }
 
     /// Number of map elements written so far.
@@ -117,22 +157,21 @@ fn is_ready(line: &str) -> bool {
     serde_json::from_str::<Line<'_>>(line).is_ok_and(|line| line.message == "ready")
 }
 
-/// Only rounds have the field `writes`.
-fn sync(line: &str) -> Option<Sync> {
-    serde_json::from_str(line).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn syncs_are_found_in_log_lines() {
-        let change = r#"{"level":"DEBUG","message":"change written","writes":3,"event_to_maps_us":412}"#;
-        assert_eq!(sync(change), Some(Sync { writes: 3, event_to_maps_us: Some(412) }));
-        let list = r#"{"level":"INFO","message":"full sync written","writes":9}"#;
-        assert_eq!(sync(list), Some(Sync { writes: 9, event_to_maps_us: None }));
-        assert_eq!(sync(r#"{"message":"ready"}"#), None);
+        let change = r#"{"timestamp":"1970-01-01T00:00:01.000250Z","level":"DEBUG","message":"change written","events":2,"writes":3,"event_to_maps_us":412}"#;
+        let sync = Sync::parse(change).unwrap();
+        assert_eq!((sync.events, sync.writes, sync.event_to_maps_us), (Some(2), 3, Some(412)));
+        assert_eq!(sync.at_us().unwrap(), 1_000_250);
+        let list =
+            r#"{"timestamp":"1970-01-01T00:00:01.000250Z","level":"INFO","message":"full sync written","writes":9}"#;
+        let sync = Sync::parse(list).unwrap();
+        assert_eq!((sync.events, sync.writes, sync.event_to_maps_us), (None, 9, None));
+        assert_eq!(Sync::parse(r#"{"timestamp":"1970-01-01T00:00:01Z","message":"ready"}"#), None);
         assert!(is_ready(r#"{"message":"ready","devices":3}"#) && !is_ready(list));
     }
 }

@@ -46,7 +46,7 @@ async fn run_within(
     sender: mpsc::Sender<Message>,
 ) -> Result<(), SourceError> {
     let outlet = Outlet(sender);
-    // HTTP/1.1 gives a watch a connection to itself anyhow; with a client each, one kind's trouble is its own.
+    // With a client each, one kind's trouble is its own.
     let services = Connection::new(config, limits).await?;
     let endpoint_slices = Connection::new(config, limits).await?;
     let nodes = Connection::new(config, limits).await?;

@@ -19,8 +19,8 @@ use tower::{BoxError, Service, ServiceExt};
 
 /// Until a connection is refused or accepted. An address that swallows packets must not keep the next one waiting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A watch may be silent for minutes, and HTTP/1.1 has no ping: without probes a server that lost its power is noticed
-/// when the watch is over. With these, after about 11 s.
+/// A watch may be silent for minutes: without probes a server that lost its power is noticed when the watch is over.
+/// With these, after about 11 s.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_RETRIES: u32 = 3;

@@ -6,7 +6,7 @@ use std::{
 use http::StatusCode;
 use kube::runtime::watcher;
 
-use crate::model::Problem;
+use crate::{model::Problem, source::SourceError};
 
 /// What went wrong with a list or a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,11 @@ impl Failure {
         Self::unreachable("list", format!("the list stopped half-way, {} s ago", time.as_secs()))
     }
 
+    /// The credentials cannot be read.
+    pub(super) fn of_credentials(error: &SourceError) -> Self {
+        Self::unreachable("watch", chain(error))
+    }
+
     fn of_request(verb: &'static str, error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::refused(verb, status),
@@ -61,6 +66,11 @@ impl Failure {
     /// What the watch knew is too old for the server; it has to list anew. This happens after a pause and is no trouble.
     pub(super) fn is_expired(&self) -> bool {
         self.cause == Cause::Refused(StatusCode::GONE.as_u16())
+    }
+
+    /// The server does not know who asks: the token is over, or its account was deleted and made again.
+    pub(super) fn is_about_credentials(&self) -> bool {
+        self.cause == Cause::Refused(StatusCode::UNAUTHORIZED.as_u16())
     }
 
     /// The server does not understand the question, or cannot answer it: a streamed list is an internal error where

@@ -17,8 +17,8 @@ use crate::{
     source::{Closed, Message, Outlet, reported::Reported},
 };
 
-/// Seconds after which the server ends a watch, chosen between these so that a cluster does not ask in step. A server
-/// that hangs with its connections alive is noticed no sooner than that; one that is gone, by TCP keepalive.
+/// Seconds after which the server ends a watch, chosen between these so that a cluster does not ask in step. What went
+/// wrong with a watch without a sign of it, in spite of all pings, lasts no longer.
 const WATCH_SECONDS: std::ops::Range<u32> = 120..180;
 
 /// How the complete state is asked for.
@@ -37,6 +37,8 @@ enum Restart {
     Strategy,
     /// The state that the watch is to continue from is too old.
     Expired,
+    /// The credentials were read anew.
+    Credentials,
 }
 
 /// Lists and watches a kind for as long as anybody listens.
@@ -57,7 +59,7 @@ pub(super) async fn watch<K: Watched>(connection: Connection, node_name: &str, o
                 tracing::info!("the API server does not stream lists; {plural} are listed page by page");
                 strategy = Strategy::Paged;
             }
-            Ok(Restart::Strategy | Restart::Expired) => {}
+            Ok(Restart::Strategy | Restart::Expired | Restart::Credentials) => {}
         }
     }
 }
@@ -118,7 +120,8 @@ impl<K: Watched> Watch<K> {
                 }
                 Some(Err(error)) => {
                     let failure = Failure::new(&error);
-                    if failure.is_expired() {
+                    // A list has no state to continue from; a server that calls one too old again and again needs a pause.
+                    if failure.is_expired() && is_complete {
                         tracing::info!("the watch of {} expired; listing anew", K::Object::plural(&()));
                         // The server says so in the stream or, which the watcher would repeat for ever, by the status.
                         return Ok(Restart::Expired);
@@ -126,9 +129,22 @@ impl<K: Watched> Watch<K> {
                     if failure.is_about_the_question() && strategy == Strategy::Streamed && !is_complete {
                         return Ok(Restart::Strategy);
                     }
+                    let is_about_credentials = failure.is_about_credentials();
                     self.failed(failure).await?;
+                    if is_about_credentials {
+                        self.renew().await?;
+                        return Ok(Restart::Credentials);
+                    }
                 }
             }
+        }
+    }
+
+    /// Tries the credentials that there are now, as client-go does when it is not known to the server any more.
+    async fn renew(&mut self) -> Result<(), Closed> {
+        match self.connection.renew().await {
+            Ok(()) => Ok(()),
+            Err(error) => self.failed(Failure::of_credentials(&error)).await,
         }
     }
 

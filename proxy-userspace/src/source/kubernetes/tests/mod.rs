@@ -7,13 +7,18 @@ use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use self::fake_server::{Answer, FakeServer, Request};
-use super::{KubernetesConfig, connection::Limits, run_within};
+use super::{
+    KubernetesConfig,
+    connection::{Limits, WATCH_SPACING},
+    run_within,
+};
 use crate::{
     model::{Delta, Event, ObjectName, Problem, Service},
     source::{Arrival, Message, SourceError},
 };
 
-const LIMITS: Limits = Limits { response: Duration::from_millis(400), list_stall: Duration::from_millis(500) };
+/// A watch that has to wait for its turn ([`WATCH_SPACING`]) has not stalled.
+const LIMITS: Limits = Limits { response: Duration::from_millis(400), list_stall: WATCH_SPACING.saturating_mul(6) };
 
 /// A source under test, with what it sends.
 struct Source {
@@ -203,6 +208,23 @@ async fn a_watch_that_cannot_be_resumed_lists_anew() {
     }));
     server.end_watches(500, "InternalError");
     assert_eq!(source.listed().await, ["b"]);
+}
+
+#[tokio::test]
+async fn a_server_that_finds_every_list_too_old_is_not_asked_in_a_loop() {
+    let (server, running) = server().await;
+    server.script(for_services(|request| match request.is_streamed_list() {
+        true => Answer::Status(422, "no"),
+        false => Answer::Status(410, "too old resource version"),
+    }));
+    let mut source = Source::new(&[running.url()]);
+    let problem = source.problem().await.message;
+    assert!(problem.starts_with("cannot list services: 410 Gone: too old resource version"), "{problem}");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let attempts = server.requests().iter().filter(|request| request.plural == "services").count();
+    assert!((4..20).contains(&attempts), "{attempts} attempts");
+    server.script(|_| Answer::Usual);
+    assert_eq!(source.listed().await, ["a"]);
 }
 
 #[tokio::test]
