@@ -8,10 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, ensure};
 use aya::maps::{HashMap, MapData};
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
-};
 use proxy_common::{
     reason::Hook,
     wire::{Address, Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Frontend, FrontendKey, Side},
@@ -19,6 +15,7 @@ use proxy_common::{
 use serde::Serialize;
 
 use crate::{
+    comparison::stay_on_one_processor,
     packet::{Packet, flag},
     rows::world::{Service, World},
     runner::{
@@ -79,7 +76,7 @@ const CLIENT_PORT: u16 = 40000;
 /// # Errors
 /// Without root, or where the kernel refuses something.
 pub fn packets(options: &Options) -> anyhow::Result<Report> {
-    stay_on_one_cpu()?;
+    stay_on_one_processor()?;
     let devices = namespace::enter()?;
     let (few, many) = (world(1), world(options.services));
     let extra: Vec<_> = many.frontends.iter().filter(|(key, _)| !few.frontends.contains_key(key)).collect();
@@ -172,14 +169,6 @@ fn time(kernel: &mut Kernel, times: &mut [Vec<f64>; PACKETS], repeat: u32) -> an
 }
 
 /// Series of one program on two CPUs would compare the CPUs.
-fn stay_on_one_cpu() -> anyhow::Result<()> {
-    let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let last = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu) == Ok(true)).context("no CPU")?;
-    let mut set = CpuSet::new();
-    set.set(last)?;
-    sched_setaffinity(Pid::from_raw(0), &set).context("staying on one CPU")
-}
-
 fn ip(v6: bool, host: u32) -> IpAddr {
     if v6 {
         IpAddr::from(((0xfd00_0096_u128 << 96) + u128::from(host)).to_be_bytes())

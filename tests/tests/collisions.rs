@@ -18,6 +18,12 @@ fn ask(stage: &Stage, from: &impl Place, to: SocketAddr, protocol: Transport, so
     report.answer.as_ref().with_context(what).map(drop)
 }
 
+/// The ports from which the kernel takes those of its own connections.
+fn set_local_ports(of: &impl Place, low: u16, high: u16) -> Result<()> {
+    let write = || std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", format!("{low} {high}"));
+    of.namespace().enter(write)?.context("set the range of local ports")
+}
+
 /// Two services with one backend, asked from one port: the backend must be able to tell the flows apart.
 #[test]
 fn services_that_share_a_backend_are_kept_apart() -> Result<()> {
@@ -95,9 +101,8 @@ fn ports_are_used_again() -> Result<()> {
         cluster.manifests().apply(&service, &endpoints)
     })?;
     let cluster = &stage.cluster;
-    for name in [cluster.pod("a").namespace(), cluster.client().namespace()] {
-        name.enter(|| std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "20000 20063"))??;
-    }
+    set_local_ports(cluster.pod("a"), 20000, 20063)?;
+    set_local_ports(cluster.client(), 20000, 20063)?;
     let options = HttpOptions { requests: 1000, concurrency: 2, ..HttpOptions::default() };
     for family in Family::BOTH {
         for report in [
@@ -116,10 +121,8 @@ fn ports_of_the_node_are_used_again() -> Result<()> {
     const PORTS: u16 = 2048;
     let service = Service::new("web", 1).node_port(NODE_PORT);
     let stage = Stage::start(two_nodes(Cni::Routed), |cluster| {
-        let range = format!("1024 {}", u16::MAX - PORTS);
-        let node = cluster.node(1).namespace();
         // The agent takes what the kernel leaves.
-        node.enter(|| std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", range))??;
+        set_local_ports(cluster.node(1), 1024, u16::MAX - PORTS)?;
         cluster.manifests().apply(&service, &[Endpoint::of(cluster.pod("c"))])
     })?;
     let requests = u64::from(PORTS) * 3 / 2;

@@ -32,6 +32,14 @@ fn control_plane(cluster: &Cluster) -> Result<ControlPlane<'_>> {
     Ok(plane)
 }
 
+/// A service that the pod `a` serves, without the controller, and `a` and `b` to be its endpoints.
+fn served_by_a(plane: &ControlPlane<'_>, cluster: &Cluster) -> Result<(Service, [[Endpoint; 1]; 2])> {
+    let web = Service::new("web", 100);
+    let pods = ["a", "b"].map(|name| [Endpoint::of(cluster.pod(name))]);
+    plane.apply_unmanaged(&web, &pods[0])?;
+    Ok((web, pods))
+}
+
 const NO_MASTERS: &[String] = &[];
 
 /// Enough that each of three servers answers, but for one run in 10^9.
@@ -291,9 +299,7 @@ fn missing_rights_are_named_and_waited_for() -> Result<()> {
     let _servers = cluster.start_servers()?;
     let plane = control_plane(&cluster)?;
     let shell = cluster.pod("shell");
-    let [a, b] = ["a", "b"].map(|name| [Endpoint::of(cluster.pod(name))]);
-    let web = Service::new("web", 100);
-    plane.apply_unmanaged(&web, &a)?;
+    let (web, [a, b]) = served_by_a(&plane, &cluster)?;
     plane.revoke_rights()?;
 
     let mut agent = plane.start_agent(cluster.node(1), NO_MASTERS)?;
@@ -321,9 +327,7 @@ fn one_of_several_api_servers_is_enough() -> Result<()> {
     let _servers = cluster.start_servers()?;
     let mut plane = control_plane(&cluster)?;
     let shell = cluster.pod("shell");
-    let [a, b] = ["a", "b"].map(|name| [Endpoint::of(cluster.pod(name))]);
-    let web = Service::new("web", 100);
-    plane.apply_unmanaged(&web, &a)?;
+    let (web, [a, b]) = served_by_a(&plane, &cluster)?;
     let nobody = format!("https://{}:6999", cluster.node(3).ip(Family::V4));
     let masters = [nobody, plane.url(ApiServer::First), plane.url(ApiServer::Second)];
 
@@ -404,9 +408,7 @@ fn a_pod_needs_nothing_but_its_service_account() -> Result<()> {
     let _servers = cluster.start_servers()?;
     let mut plane = control_plane(&cluster)?;
     let shell = cluster.pod("shell");
-    let [a, b] = ["a", "b"].map(|name| [Endpoint::of(cluster.pod(name))]);
-    let web = Service::new("web", 100);
-    plane.apply_unmanaged(&web, &a)?;
+    let (web, [a, b]) = served_by_a(&plane, &cluster)?;
     // A token ends with the object that it is bound to; one that ends by itself lives for ten minutes at least.
     plane.kubectl(&["create", "secret", "generic", "first", "--namespace=kube-system"])?;
     let first = plane.create_token(&["--bound-object-kind=Secret", "--bound-object-name=first"])?;

@@ -57,23 +57,21 @@ pub fn compare(
         Metric::Requests | Metric::Connections => (effort.rounds, 1),
     };
     let mut samples = Samples::default();
-    let mut judged = None;
-    for _ in 0..tries {
+    let mut tried = 0;
+    loop {
+        tried += 1;
         for _ in 0..rounds {
             samples.add(|path| stand.measure(metric, placement, path, effort.window))?;
         }
-        let estimates =
-            samples.estimates().with_context(|| format!("all of {} rounds were disturbed", samples.disturbed))?;
-        let (_, ratio, control) = &estimates;
-        let judgement = (metric == Metric::Stream).then(|| judge(ratio, control, STREAM_BAR));
-        judged = Some((estimates, judgement));
-        if judgement != Some(Judgement::Inconclusive) {
-            break;
+        let (direct, ratio, control) = samples.estimates()?;
+        let judgement = (metric == Metric::Stream).then(|| judge(&ratio, &control, STREAM_BAR));
+        if judgement == Some(Judgement::Inconclusive) && tried < tries {
+            continue;
         }
+        let (rounds, disturbed) = (samples.ratios.len(), samples.disturbed);
+        let direct = direct.median;
+        return Ok(Comparison { metric, placement, services, direct, ratio, control, rounds, disturbed, judgement });
     }
-    let ((direct, ratio, control), judgement) = judged.context("no round")?;
-    let (rounds, disturbed) = (samples.ratios.len(), samples.disturbed);
-    Ok(Comparison { metric, placement, services, direct: direct.median, ratio, control, rounds, disturbed, judgement })
 }
 
 /// What the rounds so far came to.
@@ -116,8 +114,14 @@ impl Samples {
         Ok(())
     }
 
-    /// The direct path, the service over it, and one direct path over the other. `None` if all rounds were disturbed.
-    fn estimates(&self) -> Option<(Estimate, Estimate, Estimate)> {
-        Some((Estimate::of(&self.directs)?, Estimate::of(&self.ratios)?, Estimate::of(&self.controls)?))
+    /// The direct path, the service over it, and one direct path over the other.
+    ///
+    /// # Errors
+    /// All rounds were disturbed.
+    fn estimates(&self) -> Result<(Estimate, Estimate, Estimate)> {
+        let of = |samples: &[f64]| {
+            Estimate::of(samples).with_context(|| format!("all of {} rounds were disturbed", self.disturbed))
+        };
+        Ok((of(&self.directs)?, of(&self.ratios)?, of(&self.controls)?))
     }
 }

@@ -41,9 +41,8 @@ const SUITES: [(&str, &str, &str); 5] = [
 
 #[derive(clap::Args)]
 pub struct Choice {
-    /// For `kernels`: a series (6.1) of which Debian's newest is taken, or a folder with an unpacked linux-image
-    /// package; 6.1 and 6.12 when none is given
-    #[arg(long = "kernel", value_name = "KERNEL")]
+    /// For `kernels`: a series of which Debian's newest is taken, or a folder with an unpacked linux-image package
+    #[arg(long = "kernel", value_name = "KERNEL", default_values = DEFAULT)]
     kernels: Vec<String>,
 }
 
@@ -53,11 +52,7 @@ pub struct Choice {
 /// A suite failed or did not end, a machine did not start, or something is missing.
 pub fn run(choice: &Choice) -> Result<()> {
     setup::virtual_machine_tools()?;
-    let mut kernels = Vec::new();
-    match &choice.kernels[..] {
-        [] => DEFAULT.iter().try_for_each(|series| Kernel::find(series).map(|kernel| kernels.push(kernel)))?,
-        named => named.iter().try_for_each(|name| Kernel::find(name).map(|kernel| kernels.push(kernel)))?,
-    }
+    let kernels = choice.kernels.iter().map(|wanted| Kernel::find(wanted)).collect::<Result<Vec<_>>>()?;
     let programs = Programs::build()?;
     let mut failed = Vec::new();
     for kernel in &kernels {
