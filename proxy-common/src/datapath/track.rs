@@ -25,41 +25,32 @@ pub fn establish<F: Family, P: Packet, T: Tables>(
     headers: &Headers<F>,
     flow: &mut F::Flow,
 ) -> Result<(), Reason> {
-    claim(
-        flow,
-        |flow| own_tuple::<F, T>(tables, headers, flow),
-        |flow, pressed| free_tuple::<F, T>(tables, headers, flow, pressed),
-    )?;
+    // The two loops are alike, and are written out: with one function for both, given closures, the verifier of Linux 6.1
+    // walks through 136,124 instructions and not 120,618.
+    let mut owned = own_tuple::<F, T>(tables, headers, flow);
+    for chance in 0..SECOND_CHANCES {
+        if owned != Err(Reason::PortsExhausted) {
+            break;
+        }
+        free_tuple::<F, T>(tables, headers, flow, chance > 0);
+        owned = own_tuple::<F, T>(tables, headers, flow);
+    }
+    owned?;
     if F::state(flow).flags & FlowFlags::MASQUERADE != 0 {
         let mut mask = Mask { node: Address::ANY, port: 0 };
         find_node_address::<F, P, T>(packet, tables, headers, flow, &mut mask)?;
-        claim(
-            &mut mask,
-            |mask| claim_mask::<F, T>(tables, headers, flow, mask),
-            |mask, pressed| free_mask::<F, T>(tables, headers, flow, mask, pressed),
-        )?;
+        let mut claimed = claim_mask::<F, T>(tables, headers, flow, &mut mask);
+        for chance in 0..SECOND_CHANCES {
+            if claimed != Err(Reason::PortsExhausted) {
+                break;
+            }
+            free_mask::<F, T>(tables, headers, flow, &mask, chance > 0);
+            claimed = claim_mask::<F, T>(tables, headers, flow, &mut mask);
+        }
+        claimed?;
         enter_mask::<F, T>(tables, headers, flow, &mask)?;
     }
     enter::<F, T>(tables, &headers.key, flow)
-}
-
-/// Claims a port for what `wanted` says; where a row of tries was in vain, `free` may end the flow that holds the last
-/// one, before the next row.
-#[inline(always)]
-fn claim<W>(
-    wanted: &mut W,
-    try_row: impl Fn(&mut W) -> Result<(), Reason>,
-    free: impl Fn(&W, bool),
-) -> Result<(), Reason> {
-    let mut claimed = try_row(wanted);
-    for chance in 0..SECOND_CHANCES {
-        if claimed != Err(Reason::PortsExhausted) {
-            break;
-        }
-        free(wanted, chance > 0);
-        claimed = try_row(wanted);
-    }
-    claimed
 }
 
 #[inline(always)]
