@@ -299,7 +299,7 @@ fn missing_rights_are_named_and_waited_for() -> Result<()> {
     let _servers = cluster.start_servers()?;
     let plane = control_plane(&cluster)?;
     let shell = cluster.pod("shell");
-    let (web, [a, b]) = served_by_a(&plane, &cluster)?;
+    let (web, [_, b]) = served_by_a(&plane, &cluster)?;
     plane.revoke_rights()?;
 
     let mut agent = plane.start_agent(cluster.node(1), NO_MASTERS)?;
@@ -408,7 +408,7 @@ fn a_pod_needs_nothing_but_its_service_account() -> Result<()> {
     let _servers = cluster.start_servers()?;
     let mut plane = control_plane(&cluster)?;
     let shell = cluster.pod("shell");
-    let (web, [a, b]) = served_by_a(&plane, &cluster)?;
+    let (web, [_, b]) = served_by_a(&plane, &cluster)?;
     // A token ends with the object that it is bound to; one that ends by itself lives for ten minutes at least.
     plane.kubectl(&["create", "secret", "generic", "first", "--namespace=kube-system"])?;
     let first = plane.create_token(&["--bound-object-kind=Secret", "--bound-object-name=first"])?;
