@@ -9,7 +9,7 @@ use super::Address;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Config {
-    /// Sources that are pods (IPv4 mapped), as address and mask; a mask of zeros matches nothing.
+    /// Where pods have their addresses, IPv4 (mapped) and IPv6; see [`Config::is_pod`].
     pub pods: [Cidr; 2],
     /// Addresses that masqueraded flows get when their egress device has none of that family.
     pub node4: Address,
@@ -61,16 +61,17 @@ pub struct Timeouts {
 pub struct ConfigFlags;
 
 impl ConfigFlags {
-    /// What comes by a pod link is a pod's if its source is in [`Config::pods`] (`detectLocalMode` `ClusterCIDR` and
-    /// `NodeCIDR`).
-    pub const PODS_BY_ADDRESS: u32 = 1;
-    /// What comes by a pod link is a pod's if the device is said to have pods ([`super::DeviceFlags::PODS`]). With
-    /// neither, all of it is.
-    pub const PODS_BY_DEVICE: u32 = 2;
-    /// Translated IPv4 flows may pass the stack by: nobody looks at its forward and prerouting hooks.
-    pub const FAST4: u32 = 4;
+    /// What comes by a pod link over IPv4 is a pod's if its source is in [`Config::pods`] (`detectLocalMode`
+    /// `ClusterCIDR` and `NodeCIDR`). Without this and [`ConfigFlags::PODS_BY_DEVICE`], all of it is.
+    pub const PODS_BY_ADDRESS4: u32 = 1;
     /// The same for IPv6.
-    pub const FAST6: u32 = 8;
+    pub const PODS_BY_ADDRESS6: u32 = 2;
+    /// What comes by a pod link is a pod's if the device is said to have pods ([`super::DeviceFlags::PODS`]).
+    pub const PODS_BY_DEVICE: u32 = 4;
+    /// Translated IPv4 flows may pass the stack by: nobody looks at its forward and prerouting hooks.
+    pub const FAST4: u32 = 8;
+    /// The same for IPv6.
+    pub const FAST6: u32 = 16;
 }
 
 /// An address prefix.
@@ -84,14 +85,26 @@ pub struct Cidr {
 impl Config {
     /// A tick is 256 jiffies: 0.256 s at HZ=1000, 1.024 s at HZ=250, 2.56 s at HZ=100.
     pub const TICK_SHIFT: u32 = 8;
+
+    /// Whether an address is a pod's; `None`: addresses of its family do not tell.
+    #[inline(always)]
+    pub fn is_pod(&self, address: &Address) -> Option<bool> {
+        let [pods4, pods6] = &self.pods;
+        let (flag, pods) = if address.is_v4() {
+            (ConfigFlags::PODS_BY_ADDRESS4, pods4)
+        } else {
+            (ConfigFlags::PODS_BY_ADDRESS6, pods6)
+        };
+        if self.flags & flag != 0 { Some(pods.contains(address)) } else { None }
+    }
 }
 
 impl Cidr {
+    /// A mask of zeros contains every address.
     #[inline(always)]
     pub fn contains(&self, address: &Address) -> bool {
         let (a, b, m) = (&address.0, &self.address.0, &self.mask.0);
-        m[3] | m[2] | m[1] | m[0] != 0
-            && (a[0] ^ b[0]) & m[0] == 0
+        (a[0] ^ b[0]) & m[0] == 0
             && (a[1] ^ b[1]) & m[1] == 0
             && (a[2] ^ b[2]) & m[2] == 0
             && (a[3] ^ b[3]) & m[3] == 0
@@ -99,3 +112,37 @@ impl Cidr {
 }
 
 const _: () = assert!(size_of::<Config>() == 2 * 32 + 32 + 8 + 8 + 32 + 20);
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn ip(text: &str) -> Address {
+        Address::from(text.parse::<IpAddr>().unwrap())
+    }
+
+    #[test]
+    fn addresses_tell_pods_family_by_family() {
+        let (four, six) = (ConfigFlags::PODS_BY_ADDRESS4, ConfigFlags::PODS_BY_ADDRESS6);
+        let pods = [
+            Cidr { address: ip("10.1.0.0"), mask: Address([u32::MAX, u32::MAX, u32::MAX, ip("255.255.0.0").0[3]]) },
+            // Every IPv6 address, and no IPv4 address for that.
+            Cidr::default(),
+        ];
+        for (flags, address, expected) in [
+            (four, "10.1.2.3", Some(true)),
+            (four, "10.2.2.3", Some(false)),
+            (four, "fd00::1", None),
+            (six, "fd00::1", Some(true)),
+            (six, "10.2.2.3", None),
+            (four | six, "10.2.2.3", Some(false)),
+            (four | six, "::1", Some(true)),
+            (ConfigFlags::PODS_BY_DEVICE, "10.1.2.3", None),
+        ] {
+            let config = Config { pods, flags, ..Config::default() };
+            assert_eq!(config.is_pod(&ip(address)), expected, "{flags} {address}");
+        }
+    }
+}
