@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use aya::maps::{HashMap, MapData};
 use proxy_common::{
     reason::Hook,
-    wire::{Address, Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Frontend, FrontendKey, Side},
+    wire::{Address, Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Frontend, FrontendKey, Role, Side},
 };
 use serde::Serialize;
 

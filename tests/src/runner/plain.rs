@@ -61,7 +61,7 @@ impl Ring {
         let place = self.places.borrow_mut().entry(index).or_default().get();
         // SAFETY: large and aligned enough for either key, of which any bytes are valid; it never moves or goes while the
         // ring is there, and the datapath has done with one seat before it asks for the next.
-        (index < seats).then(|| Seat { name: kind | index, key: unsafe { &mut *place.cast() } })
+        (index < seats).then(|| Seat { name: kind | index, index, key: unsafe { &mut *place.cast() } })
     }
 }
 
@@ -171,18 +171,18 @@ impl Packet for Bytes<'_> {
         Some(())
     }
 
-    fn route(&mut self, query: &RouteQuery) -> Route {
+    fn route(&self, query: &RouteQuery) -> Route {
         let gateway = if query.destination.is_v4() {
             Address::from(std::net::IpAddr::from(route::GATEWAY4))
         } else {
             Address::from(std::net::IpAddr::from(route::GATEWAY6))
         };
         let device = if query.by == 0 { UPLINK } else { query.by };
-        Route { device, usable: query.length <= route::MTU, next_hop: gateway }
+        Route { device, usable: u32::from(query.length <= route::MTU), next_hop: gateway, hardware: [0; 6] }
     }
 
-    fn send_by(&mut self, device: u32, _: &Address) {
-        self.device = device;
+    fn send_by(&mut self, route: &Route) {
+        self.device = route.device;
     }
 
     fn segment(&self) -> usize {
@@ -280,9 +280,15 @@ impl Lookup for Maps {
         self.world.target_numbers().any(|other| other == number)
     }
 
-    fn peek<F: Family>(&self, key: &F::Key) -> Option<F::Flow> {
+    fn peek<F: Family>(&self, key: &F::Key, flow: &mut F::Flow) -> bool {
         let flows = self.flows.borrow();
-        flows.get(&Self::flow_key::<F>(key)).map(|bytes| F::Flow::read_from_bytes(bytes).expect("written as one"))
+        let Some(bytes) = flows.get(&Self::flow_key::<F>(key)) else { return false };
+        *flow = F::Flow::read_from_bytes(bytes).expect("written as one");
+        true
+    }
+
+    fn has<F: Family>(&self, key: &F::Key) -> bool {
+        self.flows.borrow().contains_key(&Self::flow_key::<F>(key))
     }
 
     fn now(&self) -> u32 {
@@ -292,12 +298,11 @@ impl Lookup for Maps {
 
 impl Record for Maps {
     fn find<F: Family>(&self, key: &F::Key, now: u32, seen: u8, flow: &mut F::Flow) -> bool {
-        let Some(found) = self.peek::<F>(key) else { return false };
-        *flow = found;
-        self.edit::<F>(key, |mark| {
-            *mark.last_seen = now;
-            *mark.seen |= seen;
-        })
+        self.peek::<F>(key, flow)
+            && self.edit::<F>(key, |mark| {
+                *mark.last_seen = now;
+                *mark.seen |= seen;
+            })
     }
 
     fn note<F: Family>(&self, key: &F::Key, seen: u8) {
@@ -342,6 +347,14 @@ impl Record for Maps {
         let config = &self.world.config;
         let seats = if F::V6 { config.proven_seats6 } else { config.proven_seats4 };
         self.seats.proven[usize::from(F::V6)].next(seats, PROVEN)
+    }
+
+    fn seat<F: Family>(&self, index: u32, key: &F::Key) {
+        let places = self.seats.proven[usize::from(F::V6)].places.borrow();
+        if let Some(place) = places.get(&index) {
+            // SAFETY: as in `Ring::next`.
+            unsafe { *place.get().cast() = *key };
+        }
     }
 
     fn count(&self, hook: Hook, reason: Reason) {
