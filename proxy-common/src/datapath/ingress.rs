@@ -12,7 +12,7 @@ use crate::{
     header::{Tcp, Udp},
     reason::{Hook, Reason},
     verdict::Verdict,
-    wire::{ConfigFlags, FlowFlags, Role, Side},
+    wire::{ConfigFlags, Filter, FlowFlags, Role, Side},
 };
 
 /// The way of a packet that comes in through `hook`.
@@ -64,6 +64,9 @@ fn family<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, a
     if known && is_current(&row.headers, &F::state(&row.flow), config, now) {
         return carry::<F, P, T>(packet, tables, at, row);
     }
+    if !known && !may_concern_us(tables, &row.headers) {
+        return Verdict::Pass;
+    }
     row.at(at.hook, at.link, packet.device());
     let mut code = if known { tables.work::<{ Work::REVIEW }, F>() } else { Code::NEW };
     if code == Code::PROVE {
@@ -107,6 +110,16 @@ fn family<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, a
         },
         code => Verdict::Drop(Code::reason(code)),
     }
+}
+
+/// Whether a packet that no entry knows may be for a frontend, or for what is a backend too: most of a node's packets are
+/// not, and go on after two looks at a bit.
+#[inline(always)]
+fn may_concern_us<F: Family, T: Lookup>(tables: &T, headers: &Headers<F>) -> bool {
+    let key = &headers.key;
+    let address = F::destination(key);
+    tables.may_be_frontend(Filter::frontend(&address))
+        || tables.may_be_target(Filter::target(&address, F::destination_port(key), F::protocol(key)))
 }
 
 /// Applies an ingress entry.
