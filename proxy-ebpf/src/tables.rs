@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use proxy_common::{
-    datapath::{Family, Inserted, Lookup, Packet, Parse, Record, Reject, Row, Seat, V4, V6},
+    datapath::{Family, Inserted, Lookup, Packet, Parse, Record, Reject, Row, Seat, Seats, V4, V6},
     reason::{Hook, Reason},
     wire::{
         Address, Backend, COUNTERS as COUNTER_ROWS, Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend,
@@ -58,11 +58,11 @@ static OPENING6: PerCpuArray<FlowKey6, SIZED_BY_LOADER> = PerCpuArray::new();
 static PROVEN4: Array<FlowKey4, SIZED_BY_LOADER> = Array::new();
 #[btf_map]
 static PROVEN6: Array<FlowKey6, SIZED_BY_LOADER> = Array::new();
-/// By family, how many seats were taken so far. 64 bits: BPF adds no less at once.
+/// How many seats were taken so far, by family and then by kind; in 64 bits, since BPF adds no less at once.
 #[btf_map]
 static OPENING_HANDS: PerCpuArray<u32, 2> = PerCpuArray::new();
 #[btf_map]
-static PROVEN_HANDS: Array<u64, 2> = Array::new();
+static PROVEN_HANDS: Array<u64, 4> = Array::new();
 #[btf_map]
 static LOCAL_ADDRESSES: HashMap<Address, u32, SIZED_BY_LOADER> = HashMap::new();
 #[btf_map]
@@ -319,13 +319,13 @@ impl Record for Maps {
     }
 
     #[inline(always)]
-    fn proven_seat<F: Family>(&self) -> Option<Seat<'_, F::Key>> {
+    fn proven_seat<F: Family>(&self, datagrams: bool) -> Option<Seat<'_, F::Key>> {
         let config = self.config()?;
-        let (seats, family) = if F::V6 { (config.proven_seats6, 1) } else { (config.proven_seats4, 0) };
-        let hand = PROVEN_HANDS.get_ptr_mut(family)?;
+        let (seats, family) = if F::V6 { (config.proven_seats6, 2) } else { (config.proven_seats4, 0) };
+        let hand = PROVEN_HANDS.get_ptr_mut(family + u32::from(datagrams))?;
         // SAFETY: a live, aligned map value.
         let taken = unsafe { fetch_increment(hand) };
-        let index = taken as u32 & seats.wrapping_sub(1);
+        let index = Seats::index(seats, datagrams, taken as u32);
         let place: *mut F::Key = if F::V6 {
             PROVEN6.get_ptr_mut(index)?.cast()
         } else {

@@ -4,6 +4,7 @@ use super::{
     Family, Record,
     family::State,
     over::{Half, Life, since},
+    parse::TCP,
     part::{Code, Work},
     row::Other,
 };
@@ -141,10 +142,12 @@ pub fn is_fresh<T: Record>(tables: &T, state: &State) -> bool {
 #[inline(always)]
 pub fn prove<F: Family, T: Record>(tables: &T) -> u32 {
     tables.repeat(PLACES, |tables, _| {
-        let (Some(row), Some(seat)) = (tables.row::<F>(), tables.proven_seat::<F>()) else { return true };
+        let Some(row) = tables.row::<F>() else { return true };
+        let datagrams = F::protocol(&row.client_key) != TCP;
+        let Some(seat) = tables.proven_seat::<F>(datagrams) else { return true };
         row.other.client_key = *seat.key;
         let (name, place) = (seat.name, seat.index);
-        if !clear::<F, T>(tables, name) {
+        if !clear::<F, T>(tables, name, datagrams) {
             return false;
         }
         let Some(row) = tables.row::<F>() else { return true };
@@ -164,8 +167,9 @@ const PLACES: u32 = 4;
 
 /// Makes a seat among the proven free, whose last holder is `row.other.client_key`; `false`: he lives.
 #[inline(always)]
-fn clear<F: Family, T: Record>(tables: &T, seat: u32) -> bool {
-    let judged = tables.work::<{ Work::JUDGE }, F>();
+fn clear<F: Family, T: Record>(tables: &T, seat: u32, pressed: bool) -> bool {
+    let judged =
+        if pressed { tables.work::<{ Work::JUDGE_PRESSED }, F>() } else { tables.work::<{ Work::JUDGE }, F>() };
     let Some(row) = tables.row::<F>() else { return false };
     if judged == Judged::GONE || seat_of(&row.other) != seat {
         return true;
@@ -180,16 +184,16 @@ fn clear<F: Family, T: Record>(tables: &T, seat: u32) -> bool {
 /// are over.
 #[inline(always)]
 pub fn make_room<F: Family, T: Record>(tables: &T) -> u32 {
-    tables.repeat(ROOM, |tables, _| {
+    tables.repeat(ROOM, |tables, turn| {
         if let (Some(row), Some(seat)) = (tables.row::<F>(), tables.opening_seat::<F>()) {
             row.other.client_key = *seat.key;
             let name = seat.name;
             let _ = displace::<F, T>(tables, name);
         }
-        if let (Some(row), Some(seat)) = (tables.row::<F>(), tables.proven_seat::<F>()) {
+        if let (Some(row), Some(seat)) = (tables.row::<F>(), tables.proven_seat::<F>(turn & 1 != 0)) {
             row.other.client_key = *seat.key;
             let name = seat.name;
-            let _ = clear::<F, T>(tables, name);
+            let _ = clear::<F, T>(tables, name, true);
         }
         false
     });

@@ -59,4 +59,4 @@ pub use packet::{ChecksumChange, Link, Packet, Route, RouteQuery, SocketQuery};
 pub use parse::Parse;
 pub use reject::Reject;
 pub use row::Row;
-pub use tables::{Inserted, Lookup, Record, Seat};
+pub use tables::{Inserted, Lookup, Record, Seat, Seats};

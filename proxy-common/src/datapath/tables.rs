@@ -46,6 +46,27 @@ pub struct Seat<'a, K> {
     pub key: &'a mut K,
 }
 
+/// How the places of a map are divided among the rings of flows that have proved themselves: a second question proves
+/// less than the acknowledgment of a handshake, so that datagrams have places of their own, a quarter as many.
+pub struct Seats;
+
+impl Seats {
+    /// Places in all, for so many of connections, a power of two.
+    pub const fn all(connections: u32) -> u32 {
+        connections + connections / 4
+    }
+
+    /// The place that comes after so many that were taken.
+    #[inline(always)]
+    pub const fn index(connections: u32, datagrams: bool, taken: u32) -> u32 {
+        if datagrams {
+            connections + (taken & (connections / 4).wrapping_sub(1))
+        } else {
+            taken & connections.wrapping_sub(1)
+        }
+    }
+}
+
 /// Writes as well.
 pub trait Record: Lookup {
     /// Copies the flow entry, as it was before this packet, to `flow` and marks it as used at tick `now` and as having
@@ -61,8 +82,8 @@ pub trait Record: Lookup {
     fn remove<F: Family>(&self, key: &F::Key);
     /// The next place of this CPU's ring of flows that have not proved themselves.
     fn opening_seat<F: Family>(&self) -> Option<Seat<'_, F::Key>>;
-    /// The next place of the ring of those that have.
-    fn proven_seat<F: Family>(&self) -> Option<Seat<'_, F::Key>>;
+    /// The next place of the ring of those that have, of connections or of datagrams: see [`Seats`].
+    fn proven_seat<F: Family>(&self, datagrams: bool) -> Option<Seat<'_, F::Key>>;
     /// Puts a key into a place of that ring.
     fn seat<F: Family>(&self, index: u32, key: &F::Key);
     fn count(&self, hook: Hook, reason: Reason);

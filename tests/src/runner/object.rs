@@ -3,7 +3,7 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{SchedClassifier, Xdp},
 };
-use proxy_common::{programs, wire::map};
+use proxy_common::{datapath::Seats, programs, wire::map};
 use proxy_userspace::object;
 
 use crate::rows::world::SEATS;
@@ -49,8 +49,8 @@ pub fn open(sizes: Sizes, log_level: u8) -> anyhow::Result<Ebpf> {
         .map_max_entries(map::SETS, sizes.services)
         .map_max_entries(map::OPENING4, sizes.seats)
         .map_max_entries(map::OPENING6, sizes.seats)
-        .map_max_entries(map::PROVEN4, sizes.flows)
-        .map_max_entries(map::PROVEN6, sizes.flows)
+        .map_max_entries(map::PROVEN4, Seats::all(sizes.flows))
+        .map_max_entries(map::PROVEN6, Seats::all(sizes.flows))
         .override_global(aya_log::LEVEL, &log_level, true)
         .load(object::DATAPATH)
         .context("loading the kernel object")
