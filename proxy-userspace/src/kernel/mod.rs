@@ -36,6 +36,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lock::PinDir;
+use per_cpu::possible_cpus;
 use specs::Spec;
 
 /// How programs are put on devices.
@@ -94,7 +95,7 @@ impl Runtime {
         let pins = Arc::new(PinDir::lock(&options.pin_dir)?);
         pins.refuse_other_namespaces()?;
         let layout = pins.layout();
-        let specs = adopt::adopt(&layout.maps(), Spec::all(&options.capacities))?;
+        let specs = adopt::adopt(&layout.maps(), Spec::all(&options.capacities, possible_cpus()? as u32))?;
         let (programs, log) = load::load(options, &specs, &pins)?;
         let tables = MapTables::open(&layout.maps(), &specs, &pins)?;
         Ok(Self { tables, programs, log })
