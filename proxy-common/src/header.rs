@@ -79,4 +79,3 @@ impl Udp {
 }
 
 pub const ETHERNET_LEN: usize = 14;
-pub const VLAN_LEN: usize = 4;

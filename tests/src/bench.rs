@@ -82,7 +82,8 @@ pub fn packets(options: &Options) -> anyhow::Result<Report> {
     let extra: Vec<_> = many.frontends.iter().filter(|(key, _)| !few.frontends.contains_key(key)).collect();
     let extra: Vec<_> = extra.into_iter().map(|(&key, &frontend)| (key, frontend)).collect();
     let size = options.services * 16 + 64;
-    let sizes = Sizes { frontends: options.services + 8, slots: size, backends: size, ..Sizes::default() };
+    let services = options.services + 8;
+    let sizes = Sizes { frontends: services, services, slots: size, backends: size, ..Sizes::default() };
     let mut hosts = Vec::new();
     for xdp in [false, true] {
         let mut kernel = Kernel::load(sizes, devices, xdp)?;
@@ -205,7 +206,7 @@ fn world(services: u32) -> World {
             let text = if v6 { "fd00:244:1::6" } else { "10.244.1.6" };
             let backend = SocketAddr::new(text.parse().expect("an address"), 8080);
             let id = if v6 { services + 1 } else { id };
-            let service = Service { id, protocol: 6, backends: vec![(backend, true)], flags: 0 };
+            let service = Service { id, protocol: 6, backends: vec![(backend, true)], masquerades_pods: false };
             world.cluster_ip(SocketAddr::new(ip(v6, if v6 { services } else { id }), PORT), &service)
         })
     })
@@ -234,7 +235,8 @@ fn pair4(from: SocketAddr, to: SocketAddr) -> (FlowKey4, Flow4) {
         destination: word(to),
         source_port: CLIENT_PORT.to_be(),
         destination_port: to.port().to_be(),
-        flags: FlowFlags::FORWARD,
+        role: Role::CLIENT,
+        flags: FlowFlags::PROVEN,
         ..Flow4::default()
     };
     (key, flow)
@@ -257,7 +259,8 @@ fn pair6(from: SocketAddr, to: SocketAddr) -> (FlowKey6, Flow6) {
         destination: words(to),
         source_port: CLIENT_PORT.to_be(),
         destination_port: to.port().to_be(),
-        flags: FlowFlags::FORWARD,
+        role: Role::CLIENT,
+        flags: FlowFlags::PROVEN,
         ..Flow6::default()
     };
     (key, flow)
@@ -287,7 +290,7 @@ impl Calibrator {
     fn load() -> anyhow::Result<Self> {
         let mut ebpf = object::calibrator()?;
         let map = ebpf.map_mut("FLOWS").context("the calibrator has no flows")?;
-        let mut map = HashMap::<&mut MapData, Bytes<16>, Bytes<36>>::try_from(map)?;
+        let mut map = HashMap::<&mut MapData, Bytes<16>, Bytes<32>>::try_from(map)?;
         for (key, flow) in [pair4(one(false), two(false)), pair4(two(false), one(false))] {
             map.insert(bytes(&key), bytes(&flow), 0)?;
         }

@@ -51,6 +51,8 @@ pub trait Family: Sized {
     /// Ones' complement sum of an address.
     fn sum(address: Self::Address) -> u32;
     fn key(tuple: &Tuple<Self::Address>, side: u8) -> Self::Key;
+    /// The side of a key.
+    fn side(key: &Self::Key) -> u8;
     /// The tuple of a key.
     fn parts(key: &Self::Key) -> Tuple<Self::Address>;
     /// The tuple that an entry puts in the place of its key.
@@ -59,14 +61,14 @@ pub trait Family: Sized {
     fn state(flow: &Self::Flow) -> State;
 }
 
-/// The fields of a flow entry that do not depend on the family.
+/// The fields of a flow entry that do not depend on the family; see [`Flow4`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
-    pub backend: u32,
+    pub subject: u32,
     pub generation: u32,
-    pub service: u32,
+    pub stamp: u32,
     pub last_seen: u32,
-    pub created: u32,
+    pub role: u8,
     pub flags: u8,
     pub seen: u8,
 }
@@ -116,6 +118,11 @@ macro_rules! family {
             }
 
             #[inline(always)]
+            fn side(key: &$key) -> u8 {
+                key.side
+            }
+
+            #[inline(always)]
             fn parts(key: &$key) -> Tuple<$address> {
                 Tuple {
                     source: key.source,
@@ -144,25 +151,25 @@ macro_rules! family {
                     destination: tuple.destination,
                     source_port: tuple.source_port,
                     destination_port: tuple.destination_port,
-                    backend: state.backend,
+                    subject: state.subject,
                     generation: state.generation,
-                    service: state.service,
+                    stamp: state.stamp,
                     last_seen: state.last_seen,
-                    created: state.created,
+                    role: state.role,
                     flags: state.flags,
                     seen: state.seen,
-                    pad: [0; 2],
+                    pad: 0,
                 }
             }
 
             #[inline(always)]
             fn state(flow: &$flow) -> State {
                 State {
-                    backend: flow.backend,
+                    subject: flow.subject,
                     generation: flow.generation,
-                    service: flow.service,
+                    stamp: flow.stamp,
                     last_seen: flow.last_seen,
-                    created: flow.created,
+                    role: flow.role,
                     flags: flow.flags,
                     seen: flow.seen,
                 }

@@ -2,7 +2,7 @@
 //! of a shorter way: true for the backend's address, wrong for the flow.
 
 use super::{
-    Family, Packet, Tables, V4, V6,
+    Family, Lookup, Packet, V4, V6,
     parse::{Headers, Parse, Parsed},
 };
 use crate::{header::IpProto, wire::Side};
@@ -50,7 +50,7 @@ impl IcmpRedirect for V6 {
 
 /// Whether the ICMP message at `icmp` is a redirect about a flow that was translated here.
 #[inline(never)]
-pub fn misleads<F: Parse + IcmpRedirect, P: Packet, T: Tables>(packet: &P, tables: &T, icmp: usize) -> bool {
+pub fn misleads<F: Parse + IcmpRedirect, P: Packet, T: Lookup>(packet: &P, tables: &T, icmp: usize) -> bool {
     if packet.load::<u8>(icmp) != Some(F::REDIRECT) {
         return false;
     }

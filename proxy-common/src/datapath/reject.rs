@@ -2,9 +2,10 @@
 //! listens.
 
 use super::{
-    ChecksumChange, Family, Packet, Tables, V4, V6,
+    ChecksumChange, Family, Packet, Record, Row, V4, V6,
     parse::{Headers, TCP, UDP},
-    rewrite::{set_ttl, turn},
+    part::Code,
+    rewrite::{set_ttl, swap_hardware_addresses, turn},
 };
 use crate::{
     checksum,
@@ -16,23 +17,23 @@ use crate::{
 /// TTL of what a node sends itself.
 const TTL: u8 = 64;
 
-/// Turns the packet into its answer, but for the hardware addresses. A function of its own, since what an ICMP error repeats takes a fifth of a kernel stack.
-#[inline(never)]
-pub fn reject<F: Family + Reject, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    headers: &Headers<F>,
-) -> Result<(), Reason> {
+/// Answers for a frontend without endpoints.
+#[inline(always)]
+pub fn refuse<F: Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
     let per_tick = tables.config().map_or(0, |config| config.rejects_per_tick);
     if !tables.take_reject(tables.now(), per_tick) {
-        return Err(Reason::RejectLimited);
+        return Code::drop(Reason::RejectLimited);
     }
-    match headers.protocol() {
-        TCP => reset::<F, P>(packet, headers),
-        UDP => F::unreachable(packet, headers),
+    let answered = match row.headers.protocol() {
+        TCP => reset::<F, P>(packet, &row.headers),
+        UDP => F::unreachable(packet, &row.headers),
         _ => None,
+    };
+    if answered.is_none() || swap_hardware_addresses(packet, row.link()).is_none() {
+        return Code::drop(Reason::RejectFailed);
     }
-    .ok_or(Reason::RejectFailed)
+    tables.count(row.hook(), Reason::NoEndpoint);
+    Code::REPLY
 }
 
 /// Turns a SYN into the reset that refuses it (RFC 9293, 3.10.7.1). Options and data stay where they are, which a

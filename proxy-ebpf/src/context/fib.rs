@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{
-        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Params,
+        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LOOKUP_OUTPUT, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Params,
         bpf_fib_lookup__bindgen_ty_1 as Length, bpf_fib_lookup__bindgen_ty_2 as Tos,
         bpf_fib_lookup__bindgen_ty_3 as Source, bpf_fib_lookup__bindgen_ty_4 as Destination,
         bpf_fib_lookup__bindgen_ty_5 as Vlan,
@@ -27,7 +27,7 @@ pub struct Found {
     pub destination: [u8; 6],
 }
 
-/// Asks for a packet that came in through `device`. `length` 0 leaves the MTU out of it.
+/// Asks for a packet that came in through `device`, or, where the query names one, that leaves by that.
 #[inline(always)]
 pub fn route(context: *mut c_void, device: u32, query: &RouteQuery) -> Found {
     let v4 = query.destination.is_v4();
@@ -37,7 +37,7 @@ pub fn route(context: *mut c_void, device: u32, query: &RouteQuery) -> Found {
         sport: query.source_port,
         dport: query.destination_port,
         __bindgen_anon_1: Length { tot_len: query.length },
-        ifindex: device,
+        ifindex: if query.by == 0 { device } else { query.by },
         __bindgen_anon_2: Tos { flowinfo: 0 },
         // An IPv4 address takes the first word; the kernel looks at no other.
         __bindgen_anon_3: Source { ipv6_src: words(&query.source, v4) },
@@ -46,8 +46,9 @@ pub fn route(context: *mut c_void, device: u32, query: &RouteQuery) -> Found {
         smac: [0; 6],
         dmac: [0; 6],
     };
+    let flags = if query.by == 0 { 0 } else { BPF_FIB_LOOKUP_OUTPUT };
     // SAFETY: `context` is the program's own; the kernel writes within `params` only.
-    let answer = unsafe { bpf_fib_lookup(context, &raw mut params, size_of::<Params>() as i32, 0) };
+    let answer = unsafe { bpf_fib_lookup(context, &raw mut params, size_of::<Params>() as i32, flags) };
     let answer = answer as u32;
     let reachable = answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH;
     // Asked without a length, the kernel measures the packet itself after it has found the device.

@@ -1,4 +1,4 @@
-use core::mem::offset_of;
+use core::{ffi::c_void, mem::offset_of};
 
 use aya_ebpf::{
     EbpfContext,
@@ -10,8 +10,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use proxy_common::{
-    datapath::{ChecksumChange, Packet, Route, RouteQuery},
-    header::EtherType,
+    datapath::{ChecksumChange, Packet, Route, RouteQuery, SocketQuery},
     verdict::Verdict,
     wire::Address,
 };
@@ -19,17 +18,26 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
     fib::{self, AF_INET, AF_INET6},
-    memory,
+    memory, socket,
 };
 
 /// `BPF_F_IPV6` of linux/bpf.h (Linux 6.16 and stable kernels): the checksum of an address change in IPv6, whose
 /// header has no checksum of its own, does not change the sum over the whole packet.
 const BPF_F_IPV6: u64 = 1 << 7;
 
+/// Bytes that hold all headers which a reject reads and repeats, and the room for its own.
+const HEADERS: usize = 192;
+/// `PACKET_HOST` of linux/if_packet.h: to this host.
+const PACKET_HOST: u32 = 0;
+/// The VLAN's number in a tag (IEEE 802.1Q); 0: a priority alone.
+const VLAN_ID: u32 = 0xfff;
+
 /// A socket buffer at a tc hook. Its headers need not lie in the linear part, its transport checksum may be the
 /// device's to fill in, and it may be a GSO packet of many segments.
 pub struct TcPacket {
     skb: *mut __sk_buff,
+    /// All that is read lies in the linear part: an access that does not is one beyond the end.
+    linear: bool,
     /// Device and next hop of the last route.
     device: u32,
     next_hop: Address,
@@ -38,7 +46,25 @@ pub struct TcPacket {
 impl TcPacket {
     #[inline(always)]
     pub fn new(context: &TcContext) -> Self {
-        Self { skb: context.as_ptr().cast(), device: 0, next_hop: Address::ANY }
+        Self::of(context.as_ptr().cast())
+    }
+
+    /// The packet of a program's argument.
+    #[inline(always)]
+    pub fn of(skb: *mut __sk_buff) -> Self {
+        Self { skb, linear: false, device: 0, next_hop: Address::ANY }
+    }
+
+    /// The same with its headers in the linear part from here on, so that no access has two ways, which would double the
+    /// verifier's work with each.
+    #[inline(always)]
+    pub fn pulled(skb: *mut __sk_buff) -> Self {
+        let mut packet = Self::of(skb);
+        let length = packet.len();
+        // What cannot be moved is found missing by the access.
+        let _ = packet.pull(if length < HEADERS { length } else { HEADERS });
+        packet.linear = true;
+        packet
     }
 
     /// What tc is told. Never `TC_ACT_OK`, which would end the chain of programs at this hook for everyone else.
@@ -74,7 +100,7 @@ impl TcPacket {
         if let Some(bytes) = self.memory(offset, size) {
             return Some(bytes);
         }
-        if !self.pull(offset + size) {
+        if self.linear || !self.pull(offset + size) {
             return None;
         }
         self.memory(offset, size)
@@ -90,16 +116,6 @@ impl TcPacket {
     fn pull(&self, length: usize) -> bool {
         // SAFETY: the buffer is valid as long as the program runs.
         length <= self.len() && unsafe { bpf_skb_pull_data(self.skb, length as u32) } == 0
-    }
-
-    /// Whether the packet has a VLAN tag: beside it, where the device took it off, or in its bytes.
-    #[inline(always)]
-    fn is_tagged(&self) -> bool {
-        const IPV4: u32 = EtherType::Ipv4 as u32;
-        const IPV6: u32 = EtherType::Ipv6 as u32;
-        // SAFETY: the buffer is valid as long as the program runs.
-        let (tag, protocol) = unsafe { ((*self.skb).vlan_present, (*self.skb).protocol) };
-        tag != 0 || (protocol != IPV4 && protocol != IPV6)
     }
 
     #[inline(always)]
@@ -122,6 +138,11 @@ fn forward(device: u32, next_hop: &Address) -> i32 {
 }
 
 impl Packet for TcPacket {
+    #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.skb.cast()
+    }
+
     #[inline(always)]
     fn load<T: FromBytes>(&self, offset: usize) -> Option<T> {
         self.reach(offset, size_of::<T>())?.load()
@@ -162,9 +183,7 @@ impl Packet for TcPacket {
     fn route(&mut self, query: &RouteQuery) -> Route {
         // SAFETY: the buffer is valid as long as the program runs.
         let device = unsafe { (*self.skb).ifindex };
-        let mut route = fib::route(self.skb.cast(), device, query).route;
-        // A tag would go along with the packet, and one in its bytes is no protocol that the neighbour table knows.
-        route.usable = route.usable && !self.is_tagged();
+        let route = fib::route(self.skb.cast(), device, query).route;
         // Field by field: a copy of the whole would read its padding, which the verifier refuses.
         self.device = route.device;
         self.next_hop = route.next_hop;
@@ -181,5 +200,35 @@ impl Packet for TcPacket {
     fn segment(&self) -> usize {
         // SAFETY: the buffer is valid as long as the program runs.
         unsafe { (*self.skb).gso_size as usize }
+    }
+
+    #[inline(always)]
+    fn send_by(&mut self, device: u32, next_hop: &Address) {
+        self.device = device;
+        self.next_hop = *next_hop;
+    }
+
+    #[inline(always)]
+    fn device(&self) -> u32 {
+        // SAFETY: the buffer is valid as long as the program runs.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn is_to_us(&self) -> bool {
+        // SAFETY: the buffer is valid as long as the program runs.
+        unsafe { (*self.skb).pkt_type == PACKET_HOST }
+    }
+
+    #[inline(always)]
+    fn is_of_vlan(&self) -> bool {
+        // The kernel has moved the tag from the bytes to the buffer by now (`skb_vlan_untag`).
+        // SAFETY: the buffer is valid as long as the program runs.
+        unsafe { (*self.skb).vlan_present != 0 && (*self.skb).vlan_tci & VLAN_ID != 0 }
+    }
+
+    #[inline(always)]
+    fn has_own_socket(&self, query: &SocketQuery) -> bool {
+        socket::is_bound(self.skb.cast(), query)
     }
 }

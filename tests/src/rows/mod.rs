@@ -98,7 +98,12 @@ impl Row {
 
     /// The same, past the stack: it comes in and leaves by the uplink.
     pub fn opens_past_the_stack(self, packet: &Packet, then: &Packet) -> Self {
-        self.becomes(Hook::UplinkIngress, packet, then, Verdict::Forward, &[Reason::NewFlow])
+        self.becomes(Hook::UplinkIngress, packet, then, Verdict::Forward, &[Reason::NewFlow, Reason::FastPath])
+    }
+
+    /// A packet straight to what is a backend too: its flow is entered, and it stays as it is.
+    pub fn enters(self, hook: Hook, packet: &Packet) -> Self {
+        self.becomes(hook, packet, packet, Verdict::Translate, &[Reason::DirectFlow])
     }
 
     /// A packet of a known flow: it becomes another, and nothing is counted.
