@@ -5,16 +5,13 @@ use crate::wire::{Address, Class, ConfigFlags, DeviceFlags};
 /// `detectLocalMode`): behind a pod link there may as well be a virtual machine, or a container of another kind.
 #[inline(always)]
 pub fn classify<L: Lookup>(lookup: &L, source: &Address, device: u32, by_pod_link: bool) -> Class {
-    if !by_pod_link {
-        return Class::Outside;
-    }
-    let flags = lookup.config().map_or(0, |config| config.flags);
-    let is_pod = if flags & ConfigFlags::PODS_BY_ADDRESS != 0 {
-        is_pod_address(lookup, source)
-    } else if flags & ConfigFlags::PODS_BY_DEVICE != 0 {
-        lookup.device(device).is_some_and(|device| device.flags & DeviceFlags::PODS != 0)
-    } else {
-        true
+    let Some(config) = lookup.config().filter(|_| by_pod_link) else { return Class::Outside };
+    let is_pod = match config.is_pod(source) {
+        Some(is_pod) => is_pod,
+        None if config.flags & ConfigFlags::PODS_BY_DEVICE != 0 => {
+            lookup.device(device).is_some_and(|device| device.flags & DeviceFlags::PODS != 0)
+        }
+        None => true,
     };
     if is_pod { Class::Pod } else { Class::Outside }
 }
@@ -22,5 +19,5 @@ pub fn classify<L: Lookup>(lookup: &L, source: &Address, device: u32, by_pod_lin
 /// Whether an address is in the cluster's networks of pods, as far as they are known.
 #[inline(always)]
 pub fn is_pod_address<L: Lookup>(lookup: &L, address: &Address) -> bool {
-    lookup.config().is_some_and(|config| config.pods.iter().any(|cidr| cidr.contains(address)))
+    lookup.config().is_some_and(|config| config.is_pod(address) == Some(true))
 }
