@@ -57,11 +57,7 @@ fn sets(candidates: &[Candidate<'_>], categories: &Categories, backends: &mut Ve
     let members = |positions: &[usize]| -> Vec<u32> {
         positions.iter().filter_map(|&at| indexes.get(at).copied().flatten()).collect()
     };
-    Sets {
-        cluster: members(&categories.cluster),
-        local: members(&categories.local),
-        has_endpoints: categories.any,
-    }
+    Sets { cluster: members(&categories.cluster), local: members(&categories.local), has_endpoints: categories.any }
 }
 
 struct Frontends {

@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn seats_are_a_power_of_two_on_each_cpu() {
-        for (seats, cpus, expected) in [(16_384, 1, 16_384), (16_384, 6, 2_048), (8_192, 96, 256), (16_384, 0, 16_384)] {
+        for (seats, cpus, expected) in [(16_384, 1, 16_384), (16_384, 6, 2_048), (8_192, 96, 256), (16_384, 0, 16_384)]
+        {
             assert_eq!(Capacities::seats_per_cpu(seats, cpus), expected, "{seats} on {cpus}");
         }
     }

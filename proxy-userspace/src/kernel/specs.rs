@@ -4,8 +4,8 @@ use std::path::Path;
 
 use aya::maps::{MapData, MapError, MapType};
 use proxy_common::wire::{
-    Address, Backend, COUNTERS, Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, Service,
-    ServiceName, Sets, map,
+    Address, Backend, COUNTERS, Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey,
+    Service, ServiceName, Sets, map,
 };
 
 use super::raw::map::Shape;

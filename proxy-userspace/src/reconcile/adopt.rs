@@ -1,7 +1,4 @@
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::collections::{HashMap, HashSet};
 
 use proxy_common::wire::{Address, Backend, BackendFlags, Filter, Frontend, FrontendKey, Service, ServiceName, Sets};
 
@@ -38,7 +35,8 @@ pub(super) fn adopt(snapshot: &Snapshot, capacity: Capacity) -> Adopted {
     let mut ports = adopt_names(&snapshot.names, capacity, &mut leftovers);
     let services = adopt_ids(snapshot, capacity, &ports, &mut leftovers);
     let rows = snapshot.backends.get(..capacity.backends as usize).unwrap_or(&snapshot.backends);
-    let backends = Ids::new(capacity.backends, |id| rows.get(id as usize).is_some_and(|row| *row != Backend::default()));
+    let backends =
+        Ids::new(capacity.backends, |id| rows.get(id as usize).is_some_and(|row| *row != Backend::default()));
     let sets_rows = snapshot.sets.get(..capacity.sets as usize).unwrap_or(&snapshot.sets);
     let sets = Ids::new(capacity.sets, |at| sets_rows.get(at as usize).is_some_and(|row| *row != Sets::default()));
     let generations = rows.iter().map(|row| row.generation).collect();

@@ -46,7 +46,8 @@ pub(super) fn adopt(
         let (Some(port), Some(row)) = (ports.get_mut(&id), services.get(id as usize)) else { continue };
         port.named = [row.sets4, row.sets6];
         let found = Family::ALL.into_iter().zip(port.named).map(|(family, index)| {
-            let placed = contents.placed(index, family, port.id, &owners).filter(|placed| !taken.contains(&placed.index))?;
+            let placed =
+                contents.placed(index, family, port.id, &owners).filter(|placed| !taken.contains(&placed.index))?;
             take(&placed, space).then(|| taken.insert(placed.index))?;
             Some(placed)
         });

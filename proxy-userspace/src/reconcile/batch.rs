@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use proxy_common::wire::{Address, Backend, BackendFlags, Config, Filter, Frontend, FrontendKey, Scope, ServiceName, Sets};
+use proxy_common::wire::{
+    Address, Backend, BackendFlags, Config, Filter, Frontend, FrontendKey, Scope, ServiceName, Sets,
+};
 
 use super::{
     filters::Filters,
@@ -42,7 +44,8 @@ pub(super) struct Batch {
 impl Batch {
     /// Adds the writes of a service port; returns what it is from now on.
     pub fn add(&mut self, placement: Placement, space: &mut Space) -> Port {
-        let Placement { port, is_named_anew, taken: _, rows, flags, slots, maglev, sets, switches, dropped } = placement;
+        let Placement { port, is_named_anew, taken: _, rows, flags, slots, maglev, sets, switches, dropped } =
+            placement;
         self.rows.extend(rows);
         self.slots.extend(slots);
         self.maglev.extend(maglev);

@@ -108,7 +108,8 @@ impl Counted {
     /// Whatever else is set is not wanted.
     fn settle(&mut self, now: Duration) {
         for (word, bits) in (0..).zip(&self.words).filter(|(_, bits)| **bits != 0) {
-            let numbers = (word * u32::BITS..).take(u32::BITS as usize).filter(|number| bits & Filter::place(*number).1 != 0);
+            let numbers =
+                (word * u32::BITS..).take(u32::BITS as usize).filter(|number| bits & Filter::place(*number).1 != 0);
             self.idle.extend(numbers.filter(|&number| count_of(&self.counts, number) == 0).map(|number| (number, now)));
         }
     }

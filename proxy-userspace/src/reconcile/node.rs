@@ -102,7 +102,8 @@ fn filtered<'a>(
 ) -> BTreeSet<Address> {
     let of_device = |device: &'a Device| {
         let v4 = device.networks4.iter().filter(|network| network.address != 0);
-        v4.map(|network| Address::from_v4(network.address)).chain(device.networks6.iter().map(|network| network.address))
+        v4.map(|network| Address::from_v4(network.address))
+            .chain(device.networks6.iter().map(|network| network.address))
     };
     let all = devices.flat_map(of_device).chain(masquerading).filter(|address| *address != Address::ANY);
     all.chain(local_addresses.iter().copied()).collect()

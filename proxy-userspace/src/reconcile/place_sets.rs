@@ -30,7 +30,7 @@ impl PlacedSets {
     }
 
     /// The places of its sets that are places, each once: the two may be the same.
-    fn places(&self) -> impl Iterator<Item = &Set> {
+    pub fn places(&self) -> impl Iterator<Item = &Set> {
         let Sets { cluster, local, .. } = &self.row;
         let second = Some(local).filter(|local| *local != cluster);
         [Some(cluster), second].into_iter().flatten().filter(|place| place.count != 0)
@@ -104,14 +104,8 @@ impl Placement {
         let cluster_place = self.place_set(space, &wanted.cluster, &cluster, &known)?;
         known.push((cluster_place, &cluster));
         let local_place = self.place_set(space, &wanted.local, &local, &known)?;
-        let row = Sets {
-            cluster: cluster_place,
-            local: local_place,
-            service: self.port.id,
-            flags,
-            affinity: 0,
-            ranges: 0,
-        };
+        let row =
+            Sets { cluster: cluster_place, local: local_place, service: self.port.id, flags, affinity: 0, ranges: 0 };
         let index = space.sets.take().ok_or(Shortage::Sets(space.capacity.sets))?;
         self.taken.sets.push(index);
         self.sets.push((index, row));

@@ -1,4 +1,4 @@
-use proxy_common::wire::{Address, Backend, BackendFlags, FrontendKey, Policy, Sets, ServiceName};
+use proxy_common::wire::{Address, Backend, BackendFlags, FrontendKey, Policy, ServiceName, Sets};
 
 use super::{
     place_sets::PlacedSets,
