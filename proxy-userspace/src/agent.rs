@@ -1,5 +1,7 @@
 //! The agent: the only module that knows every part, and the order in which they start and stop.
 
+mod timeouts;
+
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -9,20 +11,13 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, AgentArgs, AgentConfig, FileWatch, KernelConfig, Loaded};
-use crate::desired::{NodeSettings, node_addresses, node_state};
+use crate::desired::{NodeSettings, Seats, node_addresses, node_state};
 use crate::kernel::tick::Tick;
-use crate::kernel::{AttachMode, Capacities, LinkOptions, Links, MapTables, Options, Runtime, masquerade_ports};
+use crate::kernel::{AttachMode, Capacities, LinkOptions, Links, MapTables, Options, Runtime, Swept, masquerade_ports};
 use crate::model::{Changes, Cluster, Interface, Problem};
 use crate::reconcile::{Limits, Reconciler, Report};
 use crate::source::Message;
-
-/// A UDP flow that is idle for longer gets a backend anew: the time after which conntrack forgets a flow with replies
-/// (`nf_conntrack_udp_timeout_stream`, Linux 4.20).
-const UDP_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// For so long a closed or unanswered TCP flow keeps its source port while others are free: as conntrack remembers it
-/// (`nf_conntrack_tcp_timeout_time_wait` and `_syn_sent`), twice as long as a server does (TCP_TIMEWAIT_LEN).
-const TCP_TIMEOUT: Duration = Duration::from_secs(120);
+use timeouts::timeouts;
 
 /// TCP resets and ICMP errors that one CPU may send in a second: as many as the kernel's own limit for a host
 /// (`net.ipv4.icmp_msgs_per_sec`).
@@ -42,19 +37,20 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         warn!("{warning}");
     }
     let tick = Tick::detect()?;
-    let node_settings = node_settings(&config, tick)?;
-    let Runtime { tables, programs, log } = Runtime::open(&options(&config.kernel))?;
+    let Runtime { tables, programs, sweeper, log } = Runtime::open(&options(&config.kernel))?;
+    let node_settings = node_settings(&config, tick, tables.seats())?;
     if let Some(log) = log {
         tokio::spawn(log.run());
     }
     let links = Links::start(programs, link_options(&config)).await?;
     let limits = Limits { services: config.kernel.max_services as usize, ..Limits::default() };
     let mut agent = Agent {
-        cluster: Cluster::new(&config.node_name, config.settings),
+        cluster: Cluster::new(&config.node_name, config.settings.clone()),
         reconciler: Reconciler::adopt(&tables, limits)?,
         tables,
         interfaces: links.interfaces(),
         links,
+        swept: sweeper.start()?,
         node_settings,
         started: Instant::now(),
         is_ready: false,
@@ -69,6 +65,7 @@ struct Agent {
     tables: MapTables,
     interfaces: watch::Receiver<Vec<Interface>>,
     links: Links,
+    swept: watch::Receiver<Option<Swept>>,
     node_settings: NodeSettings,
     /// Where the clock of the reconciler begins.
     started: Instant,
@@ -97,6 +94,7 @@ impl Agent {
                     return ended.context("the source ended").and_then(|result| Ok(result?));
                 }
                 Ok(()) = self.interfaces.changed() => self.sync_node(),
+                Ok(()) = self.swept.changed() => self.forget(),
                 () = sleep_until(retry_at) => {
                     let report = self.reconciler.retry(&mut self.tables, self.started.elapsed());
                     log_report("retry", &report, None);
@@ -153,6 +151,8 @@ impl Agent {
     /// earlier agent.
     async fn start(&mut self) -> anyhow::Result<()> {
         self.is_ready = true;
+        // Which services are affected says nothing before all of them are compiled.
+        let _ = self.cluster.set_interfaces(&self.interfaces.borrow());
         self.sync_node();
         let report = self.reconciler.sync_all(&mut self.tables, &self.cluster, self.started.elapsed());
         log_report("full sync", &report, None);
@@ -170,9 +170,24 @@ impl Agent {
         if !self.is_ready {
             return;
         }
-        let state = node_state(&self.interfaces.borrow_and_update(), &self.cluster, &self.node_settings);
-        let report = self.reconciler.set_node(&mut self.tables, &state, self.started.elapsed());
+        let now = self.started.elapsed();
+        let changes = self.cluster.set_interfaces(&self.interfaces.borrow_and_update());
+        let state = node_state(&self.interfaces.borrow(), &self.cluster, &self.node_settings);
+        let mut report = self.reconciler.set_node(&mut self.tables, &state, now);
+        if !changes.services.is_empty() {
+            report += self.reconciler.follow(&mut self.tables, &self.cluster, &changes, now);
+        }
         log_report("node", &report, None);
+    }
+
+    /// Takes in what the flows were found to need.
+    fn forget(&mut self) {
+        let swept = self.swept.borrow_and_update();
+        let Some(Swept { started, took, entries, over, strays, needs }) = &*swept else { return };
+        debug!(entries, over, strays, micros = took.as_micros() as u64, "flows swept");
+        let as_of = started.saturating_duration_since(self.started);
+        let report = self.reconciler.forget(&mut self.tables, needs, as_of);
+        log_report("filters", &report, None);
     }
 }
 
@@ -219,16 +234,16 @@ async fn changed(file: Option<&mut FileWatch>) {
     }
 }
 
-fn node_settings(config: &AgentConfig, tick: Tick) -> anyhow::Result<NodeSettings> {
+fn node_settings(config: &AgentConfig, tick: Tick, seats: Seats) -> anyhow::Result<NodeSettings> {
     let ticks_per_second = tick.length().as_secs_f64().recip();
     Ok(NodeSettings {
         node_port_addresses: config.node_port_addresses.clone(),
-        cluster_cidrs: config.cluster_cidrs.clone(),
         bind_address: config.bind_address,
         masquerade_ports: masquerade_ports()?,
-        udp_timeout: tick.ticks(UDP_TIMEOUT),
-        tcp_timeout: tick.ticks(TCP_TIMEOUT),
+        timeouts: timeouts(&config.conntrack, tick),
         rejects_per_tick: (f64::from(REJECTS_PER_SECOND) / ticks_per_second).ceil() as u32,
+        seats,
+        fast: [true; 2],
     })
 }
 

@@ -1,5 +1,7 @@
 //! Whose an entry is, whether that flow has ended, and its end: all of its entries go together.
 
+use zerocopy::FromZeros as _;
+
 use super::{
     Family, Record,
     family::State,
@@ -28,6 +30,19 @@ pub fn make_reply_key<F: Family>(key: &mut F::Key, client: &F::Flow, protocol: u
     F::make_reverse_key(key, client, protocol, if hairpin { Side::INGRESS } else { Side::EGRESS });
 }
 
+/// What the replies of a flow are found by. `client` is the entry of the client's packets.
+pub fn reply_key<F: Family>(client: &F::Flow, protocol: u8) -> F::Key {
+    let mut key = F::Key::new_zeroed();
+    make_reply_key::<F>(&mut key, client, protocol);
+    key
+}
+
+/// What the client's packets are found by. `reply` is the entry of the replies.
+pub fn client_key<F: Family>(reply: &F::Flow, protocol: u8) -> F::Key {
+    F::key(&F::tuple(reply, protocol).reversed(), Side::INGRESS)
+}
+
+/// Whether a role is that of a client's packets.
 #[inline(always)]
 pub fn is_clients(role: u8) -> bool {
     role == Role::CLIENT || role == Role::DIRECT

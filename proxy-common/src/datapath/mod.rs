@@ -55,6 +55,7 @@ pub use egress::egress;
 pub use family::{Family, State, Tuple, V4, V6};
 pub use hash::flow_hash;
 pub use ingress::ingress;
+pub use judge::{client_key, is_clients, life, reply_key};
 pub use packet::{ChecksumChange, Link, Packet, Route, RouteQuery, SocketQuery};
 pub use parse::Parse;
 pub use reject::Reject;

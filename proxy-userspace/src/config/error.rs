@@ -15,6 +15,12 @@ pub enum ConfigError {
     Mode { path: PathBuf, mode: String },
     #[error("{}: {field} {value:?} is not an IP address", path.display())]
     NotAnAddress { path: PathBuf, field: &'static str, value: String },
+    #[error("{}: {field} {value:?} is not a duration such as 1h30m", path.display())]
+    NotADuration { path: PathBuf, field: &'static str, value: String },
+    #[error("detectLocalMode {0:?} is unknown; expected ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix")]
+    DetectLocalMode(String),
+    #[error("detectLocalMode {mode} needs a name: {field}, or {flag}")]
+    DetectLocalName { mode: &'static str, field: &'static str, flag: &'static str },
     #[error("cluster CIDR {0:?} is not an address prefix")]
     ClusterCidr(String),
     #[error("cluster CIDR {0:?} is the second one of its family; at most one IPv4 and one IPv6 prefix can be given")]

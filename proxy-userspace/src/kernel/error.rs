@@ -24,6 +24,9 @@ pub enum KernelError {
     #[error("{path} is not on a BPF filesystem and is not empty; choose a --pin-dir below /sys/fs/bpf", path = path.display())]
     MountWouldHide { path: PathBuf },
 
+    #[error("starting a thread: {0}")]
+    Thread(io::Error),
+
     #[error("pin directory {} is in use by a running agent; every agent needs a --pin-dir of its own", dir.display())]
     InUse { dir: PathBuf },
 

@@ -1,12 +1,19 @@
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::AddAssign, time::Duration};
 
-use super::{ids::Ids, ranges::Ranges, tables::Capacity};
+use super::{
+    ids::Ids,
+    ranges::Ranges,
+    report::Writes,
+    tables::{Capacity, Tables},
+};
+use crate::model::Family;
 
 /// What is free in the maps, and what will be once no packet can still see it.
 #[derive(Debug)]
 pub(super) struct Space {
     pub capacity: Capacity,
     pub services: Ids,
+    pub sets: Ids,
     pub backends: Ids,
     pub slots: Ranges,
     pub maglev: Ranges,
@@ -16,11 +23,13 @@ pub(super) struct Space {
     quarantine: VecDeque<(Duration, Freed)>,
 }
 
-/// Places that no frontend names any more. A program that read the frontend just before may still be on its way to
+/// Places that nothing names any more. A program that read what named them just before may still be on its way to
 /// them, so they are used again only after a grace period.
 #[derive(Debug, Default)]
 pub(super) struct Freed {
+    /// Their rows still name their sets, for programs that read a frontend just before it went.
     pub services: Vec<u32>,
+    pub sets: Vec<u32>,
     pub backends: Vec<u32>,
     /// Starts and lengths.
     pub slots: Vec<(u32, u32)>,
@@ -34,15 +43,16 @@ pub(super) enum Shortage {
     Services(usize),
     ServicePorts(u32),
     Frontends(u32),
+    Sets(u32),
     Slots(u32),
     Maglev(u32),
     Backends(u32),
 }
 
 impl Space {
-    pub fn new(capacity: Capacity, services: Ids, backends: Ids, generations: Vec<u32>) -> Self {
+    pub fn new(capacity: Capacity, services: Ids, sets: Ids, backends: Ids, generations: Vec<u32>) -> Self {
         let (slots, maglev) = (Ranges::new(capacity.slots), Ranges::new(capacity.maglev));
-        Self { capacity, services, backends, slots, maglev, generations, quarantine: VecDeque::new() }
+        Self { capacity, services, sets, backends, slots, maglev, generations, quarantine: VecDeque::new() }
     }
 
     pub fn generation(&self, backend: u32) -> u32 {
@@ -68,10 +78,14 @@ impl Space {
     }
 
     /// Ends the quarantine of what has been in it long enough; `true` where that made room.
-    pub fn release(&mut self, now: Duration) -> bool {
+    pub fn release(&mut self, tables: &mut impl Tables, now: Duration, writes: &mut Writes) -> bool {
         let mut released = false;
         while self.quarantine.front().is_some_and(|&(until, _)| until <= now) {
             if let Some((_, freed)) = self.quarantine.pop_front() {
+                for &id in &freed.services {
+                    Family::ALL.into_iter().for_each(|family| tables.set_service(id, family, 0));
+                    writes.services += 1;
+                }
                 self.give_back(freed);
                 released = true;
             }
@@ -84,18 +98,31 @@ impl Space {
         self.quarantine.front().map(|&(until, _)| until)
     }
 
-    /// Makes places free at once: right only for those that no frontend has ever named.
+    /// Makes places free at once: right only for those that nothing has ever named.
     pub fn give_back(&mut self, freed: Freed) {
         freed.services.into_iter().for_each(|id| self.services.give_back(id));
+        freed.sets.into_iter().for_each(|index| self.sets.give_back(index));
         freed.backends.into_iter().for_each(|id| self.backends.give_back(id));
         freed.slots.into_iter().for_each(|(start, length)| self.slots.give_back(start, length));
         freed.maglev.into_iter().for_each(|(start, length)| self.maglev.give_back(start, length));
     }
 }
 
+impl AddAssign for Freed {
+    fn add_assign(&mut self, other: Self) {
+        let Self { services, sets, backends, slots, maglev } = other;
+        self.services.extend(services);
+        self.sets.extend(sets);
+        self.backends.extend(backends);
+        self.slots.extend(slots);
+        self.maglev.extend(maglev);
+    }
+}
+
 impl Freed {
     fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.backends.is_empty() && self.slots.is_empty() && self.maglev.is_empty()
+        let Self { services, sets, backends, slots, maglev } = self;
+        [services, sets, backends].into_iter().all(Vec::is_empty) && slots.is_empty() && maglev.is_empty()
     }
 }
 
@@ -105,6 +132,7 @@ impl std::fmt::Display for Shortage {
             Self::Services(limit) => write!(f, "the configured maximum of {limit} services is reached"),
             Self::ServicePorts(limit) => write!(f, "the map of services is full ({limit} service ports)"),
             Self::Frontends(limit) => write!(f, "the map of frontends has no room for it ({limit} frontends)"),
+            Self::Sets(limit) => write!(f, "its endpoints find no room in the map of sets ({limit} rows)"),
             Self::Slots(limit) => write!(f, "its endpoints find no room in the map of slots ({limit} slots)"),
             Self::Maglev(limit) => write!(f, "its lookup table finds no room in the Maglev map ({limit} elements)"),
             Self::Backends(limit) => write!(f, "its endpoints find no room in the map of backends ({limit} rows)"),

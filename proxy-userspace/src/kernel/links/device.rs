@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
@@ -36,6 +37,8 @@ pub struct DeviceAddress {
     pub global: bool,
     /// Not to be used for new flows: tentative or deprecated.
     pub poor: bool,
+    /// A second one of its network, or for IPv6 a temporary one (the same bit): never what the kernel chooses itself.
+    pub secondary: bool,
 }
 
 /// A network device, with what netlink says about it.
@@ -105,7 +108,11 @@ impl Device {
                 addresses.extend(of(family).map(|address| address.ip));
             }
         }
-        Interface { index: self.index, name: self.name.clone(), addresses }
+        // `inet_select_addr` (net/ipv4/devinet.c) looks through the primary ones of global scope.
+        let usable = |address: &&DeviceAddress| address.global && !address.poor && !address.secondary;
+        let networks = self.addresses.iter().filter(usable);
+        let networks = networks.filter_map(|address| IpNet::new(address.ip, address.prefix).ok()).collect();
+        Interface { index: self.index, name: self.name.clone(), controller: self.controller, addresses, networks }
     }
 }
 
@@ -185,6 +192,7 @@ pub fn address_of(message: &AddressMessage) -> Option<(u32, DeviceAddress)> {
         prefix: message.header.prefix_len,
         global: message.header.scope == AddressScope::Universe || message.header.scope == AddressScope::Site,
         poor: flags.intersects(AddressFlags::Tentative | AddressFlags::Deprecated | AddressFlags::Dadfailed),
+        secondary: flags.contains(AddressFlags::Secondary),
     };
     Some((message.header.index, address))
 }
@@ -196,7 +204,11 @@ mod tests {
     fn device(addresses: &[(&str, bool)]) -> Device {
         let addresses = addresses
             .iter()
-            .map(|(ip, poor)| DeviceAddress { ip: ip.parse().unwrap(), prefix: 24, global: true, poor: *poor })
+            .map(|(ip, poor)| {
+                let ip: IpAddr = ip.parse().unwrap();
+                let global = !is_link_local(&ip);
+                DeviceAddress { ip, prefix: 24, global, poor: *poor, secondary: false }
+            })
             .collect();
         Device {
             index: 2,
@@ -231,5 +243,20 @@ mod tests {
     #[test]
     fn the_order_of_the_kernel_is_kept() {
         assert_eq!(shown(&device(&[("10.0.0.9", false), ("10.0.0.1", false)])), ["10.0.0.9", "10.0.0.1"]);
+    }
+
+    #[test]
+    fn a_flow_is_masqueraded_with_what_the_kernel_would_choose() {
+        let mut eth0 = device(&[
+            ("fe80::1", false),
+            ("10.0.0.9", false),
+            ("10.0.0.1", false),
+            ("192.0.2.1", false),
+            ("fd00::2", true),
+            ("fd00::1", false),
+        ]);
+        eth0.addresses[2].secondary = true;
+        let networks: Vec<String> = eth0.interface().networks.iter().map(IpNet::to_string).collect();
+        assert_eq!(networks, ["10.0.0.9/24", "192.0.2.1/24", "fd00::1/24"]);
     }
 }

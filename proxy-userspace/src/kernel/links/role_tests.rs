@@ -18,7 +18,8 @@ fn device(index: u32, name: &str, kind: Kind) -> Device {
 
 fn with(mut device: Device, cidr: &str) -> Device {
     let net: ipnet::IpNet = cidr.parse().unwrap();
-    device.addresses.push(DeviceAddress { ip: net.addr(), prefix: net.prefix_len(), global: true, poor: false });
+    let (ip, prefix) = (net.addr(), net.prefix_len());
+    device.addresses.push(DeviceAddress { ip, prefix, global: true, poor: false, secondary: false });
     device
 }
 
