@@ -2,7 +2,7 @@
 
 use super::{
     Family, Packet, Record, Row, SocketQuery,
-    class::classify,
+    class::{classify, is_pod_address},
     decide::{Decision, Origin, Pick, decide},
     family::State,
     flow_hash,
@@ -144,7 +144,9 @@ fn choose<F: Family, P: Packet, T: Record>(
     let by_pod_link = row.is_at_pod_link();
     let class = classify(tables, &F::source(&row.headers.key), row.device, by_pod_link);
     let dice = Dice { tables, headers: &row.headers };
-    let (id, backend, masquerade) = match decide(tables, frontend, &Origin { class, by_pod_link, v6: F::V6 }, &dice) {
+    let pod_address = is_pod_address(tables, &F::source(&row.headers.key));
+    let origin = Origin { class, by_pod_link, pod_address, v6: F::V6 };
+    let (id, backend, masquerade) = match decide(tables, frontend, &origin, &dice) {
         Decision::To { id, backend, masquerade } => (id, backend, masquerade),
         Decision::Reject => return Code::REFUSED,
         Decision::NoLocalEndpoint => return Code::drop(Reason::NoLocalEndpoint),
