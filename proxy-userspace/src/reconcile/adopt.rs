@@ -8,7 +8,7 @@ use super::{
     claims::Claims,
     filters::Filters,
     ids::Ids,
-    port::{PlacedBackend, Port},
+    port::{PlacedBackend, Port, named},
     space::Space,
     tables::{Capacity, Snapshot},
 };
@@ -44,11 +44,11 @@ pub(super) fn adopt(snapshot: &Snapshot, capacity: Capacity) -> Adopted {
     let mut filters = Filters::adopt(snapshot);
 
     let contents = Contents { sets: sets_rows, slots: &snapshot.slots, maglev: &snapshot.maglev, backends: rows };
-    let named = contents.named_backends(ports.keys().filter_map(|&id| snapshot.services.get(id as usize)));
+    let in_sets = contents.named_backends(ports.keys().filter_map(|&id| snapshot.services.get(id as usize)));
     for row in rows.iter().skip(1).filter(|row| row.flags & BackendFlags::SERVING != 0) {
         filters.targets.count(target_number(row));
     }
-    adopt_backends(rows, &named, &mut ports, &mut space, &mut leftovers);
+    adopt_backends(rows, &in_sets, &mut ports, &mut space, &mut leftovers);
     adopt_sets::adopt(&contents, &snapshot.services, &mut ports, &mut space, &mut leftovers.freed);
 
     let mut claims = Claims::default();
@@ -68,7 +68,11 @@ fn adopt_ids(snapshot: &Snapshot, capacity: Capacity, ports: &HashMap<u32, Port>
     unusable.retain(|id| (1..=capacity.services).contains(id) && !ports.contains_key(id));
     let is_taken = |id| ports.contains_key(&id) || unusable.contains(&id);
     let services = Ids::new(capacity.services.saturating_add(1), is_taken);
-    leftovers.freed.services.extend(unusable);
+    for id in unusable {
+        let row = snapshot.services.get(id as usize).copied().unwrap_or_default();
+        leftovers.freed.names.extend(named(id, [row.sets4, row.sets6]));
+        leftovers.freed.services.push(id);
+    }
     services
 }
 
@@ -111,7 +115,7 @@ fn decode_name(row: &ServiceName) -> Option<(ServicePortName, Algorithm)> {
 
 fn adopt_backends(
     rows: &[Backend],
-    named: &HashSet<u32>,
+    in_sets: &HashSet<u32>,
     ports: &mut HashMap<u32, Port>,
     space: &mut Space,
     leftovers: &mut Batch,
@@ -128,7 +132,7 @@ fn adopt_backends(
     for port in ports.values_mut() {
         // An agent that was stopped between writing a row and naming it leaves a second one of the endpoint.
         let place = |backend: &PlacedBackend| (backend.endpoint.address, backend.endpoint.port);
-        port.backends.sort_by_key(|backend| (place(backend), !named.contains(&backend.id), backend.id));
+        port.backends.sort_by_key(|backend| (place(backend), !in_sets.contains(&backend.id), backend.id));
         port.backends.dedup_by(|second, first| {
             let same = place(second) == place(first);
             if same && let Some(row) = rows.get(second.id as usize) {

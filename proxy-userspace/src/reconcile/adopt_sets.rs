@@ -8,7 +8,7 @@ use proxy_common::{
 use super::{
     adopt::endpoint,
     place_sets::{PlacedSets, lookup_table},
-    port::{PlacedBackend, Port},
+    port::{PlacedBackend, Port, named},
     ranges::Ranges,
     space::{Freed, Space},
 };
@@ -55,6 +55,8 @@ pub(super) fn adopt(
         for (place, found) in port.sets.iter_mut().zip(found) {
             *place = found;
         }
+        let is_placed = |family: Family| port.sets.get(family as usize).is_some_and(Option::is_some);
+        freed.names.extend(named(id, port.named).filter(|(_, family, _)| !is_placed(*family)));
     }
     let rows = (0..).zip(contents.sets).skip(1);
     freed.sets.extend(rows.filter(|(at, row)| **row != Sets::default() && !taken.contains(at)).map(|(at, _)| at));

@@ -75,10 +75,20 @@ impl Placement {
                 (None, _) => {}
             }
         }
-        self.port.named = placed.each_ref().map(|placed| placed.as_ref().map_or(0, |placed| placed.index));
+        self.port.named = named;
+        for ((family, now), placed) in Family::ALL.into_iter().zip(&mut self.port.named).zip(&placed) {
+            match placed {
+                Some(placed) if *now != placed.index => {
+                    *now = placed.index;
+                    self.switches.push((family, placed.index));
+                }
+                // Its frontends are still there. Only when nobody can be on his way from one of them any more, the map
+                // ceases to name its sets.
+                None if *now != 0 => self.dropped.places.names.push((self.port.id, family, *now)),
+                _ => {}
+            }
+        }
         self.port.sets = placed;
-        let switched = Family::ALL.into_iter().zip(self.port.named).zip(named);
-        self.switches.extend(switched.filter(|((_, new), old)| new != old).map(|(switch, _)| switch));
         Ok(())
     }
 

@@ -20,7 +20,8 @@ pub(super) struct Port {
     pub backends: Vec<PlacedBackend>,
     /// By family.
     pub sets: [Option<PlacedSets>; 2],
-    /// By family, the row of sets that the map names; after a start it may be one that makes no sense.
+    /// By family, the row of sets that the map names. It may be one of a family that the service has no longer, or
+    /// after a start one that makes no sense.
     pub named: [u32; 2],
     /// What it writes wherever no older service claims the key.
     pub frontends: Vec<Frontend>,
@@ -77,10 +78,23 @@ impl Port {
         self.frontends.iter().find(|frontend| frontend.key == *key).map(|frontend| frontend.policy)
     }
 
+    /// Whether the map still names `row` for a family that the service port has no longer; it is not to from now on.
+    pub fn forget_sets(&mut self, family: Family, row: u32) -> bool {
+        let is_placed = self.sets.get(family as usize).is_some_and(Option::is_some);
+        match self.named.get_mut(family as usize) {
+            Some(named) if *named == row && !is_placed => {
+                *named = 0;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// What it has in the maps besides its name and its frontends.
     pub fn into_dropped(self) -> Dropped {
         let mut places = Freed::default();
         self.sets.iter().flatten().for_each(|sets| sets.free_all(&mut places));
+        places.names.extend(named(self.id, self.named));
         Dropped { backends: self.backends, places }
     }
 }
@@ -172,6 +186,11 @@ impl Placement {
             service: self.port.id,
         }
     }
+}
+
+/// The rows of sets that the map names for a service port.
+pub(super) fn named(id: u32, rows: [u32; 2]) -> impl Iterator<Item = (u32, Family, u32)> {
+    Family::ALL.into_iter().zip(rows).filter(|(_, row)| *row != 0).map(move |(family, row)| (id, family, row))
 }
 
 /// `None` for a name that is too long, which the model lets nobody have.

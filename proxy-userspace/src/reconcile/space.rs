@@ -1,11 +1,6 @@
 use std::{collections::VecDeque, ops::AddAssign, time::Duration};
 
-use super::{
-    ids::Ids,
-    ranges::Ranges,
-    report::Writes,
-    tables::{Capacity, Tables},
-};
+use super::{ids::Ids, ranges::Ranges, tables::Capacity};
 use crate::model::Family;
 
 /// What is free in the maps, and what will be once no packet can still see it.
@@ -27,8 +22,10 @@ pub(super) struct Space {
 /// them, so they are used again only after a grace period.
 #[derive(Debug, Default)]
 pub(super) struct Freed {
-    /// Their rows still name their sets, for programs that read a frontend just before it went.
     pub services: Vec<u32>,
+    /// Service ids, families and the rows of sets that the map names for them, though no frontend leads there any more:
+    /// for programs that read one just before it went.
+    pub names: Vec<(u32, Family, u32)>,
     pub sets: Vec<u32>,
     pub backends: Vec<u32>,
     /// Starts and lengths.
@@ -77,20 +74,12 @@ impl Space {
         }
     }
 
-    /// Ends the quarantine of what has been in it long enough; `true` where that made room.
-    pub fn release(&mut self, tables: &mut impl Tables, now: Duration, writes: &mut Writes) -> bool {
-        let mut released = false;
-        while self.quarantine.front().is_some_and(|&(until, _)| until <= now) {
-            if let Some((_, freed)) = self.quarantine.pop_front() {
-                for &id in &freed.services {
-                    Family::ALL.into_iter().for_each(|family| tables.set_service(id, family, 0));
-                    writes.services += 1;
-                }
-                self.give_back(freed);
-                released = true;
-            }
+    /// The next thing whose quarantine has ended.
+    pub fn due(&mut self, now: Duration) -> Option<Freed> {
+        if self.quarantine.front().is_none_or(|&(until, _)| until > now) {
+            return None;
         }
-        released
+        self.quarantine.pop_front().map(|(_, freed)| freed)
     }
 
     /// When the next quarantine ends.
@@ -98,7 +87,7 @@ impl Space {
         self.quarantine.front().map(|&(until, _)| until)
     }
 
-    /// Makes places free at once: right only for those that nothing has ever named.
+    /// Makes places free: right only for those that nothing has ever named, or whose quarantine has ended.
     pub fn give_back(&mut self, freed: Freed) {
         freed.services.into_iter().for_each(|id| self.services.give_back(id));
         freed.sets.into_iter().for_each(|index| self.sets.give_back(index));
@@ -110,8 +99,9 @@ impl Space {
 
 impl AddAssign for Freed {
     fn add_assign(&mut self, other: Self) {
-        let Self { services, sets, backends, slots, maglev } = other;
+        let Self { services, names, sets, backends, slots, maglev } = other;
         self.services.extend(services);
+        self.names.extend(names);
         self.sets.extend(sets);
         self.backends.extend(backends);
         self.slots.extend(slots);
@@ -121,8 +111,9 @@ impl AddAssign for Freed {
 
 impl Freed {
     fn is_empty(&self) -> bool {
-        let Self { services, sets, backends, slots, maglev } = self;
-        [services, sets, backends].into_iter().all(Vec::is_empty) && slots.is_empty() && maglev.is_empty()
+        let Self { services, names, sets, backends, slots, maglev } = self;
+        let ids = [services, sets, backends].into_iter().all(Vec::is_empty);
+        ids && names.is_empty() && slots.is_empty() && maglev.is_empty()
     }
 }
 
