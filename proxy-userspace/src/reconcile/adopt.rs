@@ -8,7 +8,7 @@ use super::{
     claims::Claims,
     filters::Filters,
     ids::Ids,
-    port::{PlacedBackend, Port, named},
+    port::{PlacedBackend, Port, names},
     space::Space,
     tables::{Capacity, Snapshot},
 };
@@ -40,7 +40,9 @@ pub(super) fn adopt(snapshot: &Snapshot, capacity: Capacity) -> Adopted {
     let sets_rows = snapshot.sets.get(..capacity.sets as usize).unwrap_or(&snapshot.sets);
     let sets = Ids::new(capacity.sets, |at| sets_rows.get(at as usize).is_some_and(|row| *row != Sets::default()));
     let generations = rows.iter().map(|row| row.generation).collect();
-    let mut space = Space::new(capacity, services, sets, backends, generations);
+    let mut space = Space::new(capacity, [services, sets, backends], &snapshot.services, generations);
+    let ids = leftovers.freed.services.iter();
+    leftovers.freed.names = ids.flat_map(|&id| names(id, &space)).collect();
     let mut filters = Filters::adopt(snapshot);
 
     let contents = Contents { sets: sets_rows, slots: &snapshot.slots, maglev: &snapshot.maglev, backends: rows };
@@ -49,7 +51,7 @@ pub(super) fn adopt(snapshot: &Snapshot, capacity: Capacity) -> Adopted {
         filters.targets.count(target_number(row));
     }
     adopt_backends(rows, &in_sets, &mut ports, &mut space, &mut leftovers);
-    adopt_sets::adopt(&contents, &snapshot.services, &mut ports, &mut space, &mut leftovers.freed);
+    adopt_sets::adopt(&contents, &mut ports, &mut space, &mut leftovers.freed);
 
     let mut claims = Claims::default();
     for &(key, value) in &snapshot.frontends {
@@ -68,11 +70,7 @@ fn adopt_ids(snapshot: &Snapshot, capacity: Capacity, ports: &HashMap<u32, Port>
     unusable.retain(|id| (1..=capacity.services).contains(id) && !ports.contains_key(id));
     let is_taken = |id| ports.contains_key(&id) || unusable.contains(&id);
     let services = Ids::new(capacity.services.saturating_add(1), is_taken);
-    for id in unusable {
-        let row = snapshot.services.get(id as usize).copied().unwrap_or_default();
-        leftovers.freed.names.extend(named(id, [row.sets4, row.sets6]));
-        leftovers.freed.services.push(id);
-    }
+    leftovers.freed.services.extend(unusable);
     services
 }
 

@@ -20,9 +20,6 @@ pub(super) struct Port {
     pub backends: Vec<PlacedBackend>,
     /// By family.
     pub sets: [Option<PlacedSets>; 2],
-    /// By family, the row of sets that the map names. It may be one of a family that the service has no longer, or
-    /// after a start one that makes no sense.
-    pub named: [u32; 2],
     /// What it writes wherever no older service claims the key.
     pub frontends: Vec<Frontend>,
 }
@@ -71,30 +68,18 @@ impl Port {
     /// A service port of which nothing is in the maps yet.
     pub fn new(id: u32, name: ServicePortName, created: i64, algorithm: Algorithm) -> Self {
         let (backends, frontends) = (Vec::new(), Vec::new());
-        Self { id, name, created, algorithm, backends, sets: [None, None], named: [0; 2], frontends }
+        Self { id, name, created, algorithm, backends, sets: [None, None], frontends }
     }
 
     pub fn policy(&self, key: &FrontendKey) -> Option<Policy> {
         self.frontends.iter().find(|frontend| frontend.key == *key).map(|frontend| frontend.policy)
     }
 
-    /// Whether the map still names `row` for a family that the service port has no longer; it is not to from now on.
-    pub fn forget_sets(&mut self, family: Family, row: u32) -> bool {
-        let is_placed = self.sets.get(family as usize).is_some_and(Option::is_some);
-        match self.named.get_mut(family as usize) {
-            Some(named) if *named == row && !is_placed => {
-                *named = 0;
-                true
-            }
-            _ => false,
-        }
-    }
-
     /// What it has in the maps besides its name and its frontends.
-    pub fn into_dropped(self) -> Dropped {
+    pub fn into_dropped(self, space: &Space) -> Dropped {
         let mut places = Freed::default();
         self.sets.iter().flatten().for_each(|sets| sets.free_all(&mut places));
-        places.names.extend(named(self.id, self.named));
+        places.names.extend(names(self.id, space));
         Dropped { backends: self.backends, places }
     }
 }
@@ -188,9 +173,9 @@ impl Placement {
     }
 }
 
-/// The rows of sets that the map names for a service port.
-pub(super) fn named(id: u32, rows: [u32; 2]) -> impl Iterator<Item = (u32, Family, u32)> {
-    Family::ALL.into_iter().zip(rows).filter(|(_, row)| *row != 0).map(move |(family, row)| (id, family, row))
+/// What the map names for a service port, as it is freed.
+pub(super) fn names(id: u32, space: &Space) -> impl Iterator<Item = (u32, Family, u32)> + use<> {
+    space.named(id).filter(|(_, row)| *row != 0).map(move |(family, row)| (id, family, row))
 }
 
 /// `None` for a name that is too long, which the model lets nobody have.

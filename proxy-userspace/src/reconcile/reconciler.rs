@@ -198,9 +198,10 @@ impl Reconciler {
         let mut released = false;
         while let Some(freed) = self.space.due(now) {
             for &(id, family, row) in &freed.names {
-                let port = self.ports.get_mut(&id);
-                // The service may have the family again by now.
-                if port.is_none_or(|port| port.forget_sets(family, row)) {
+                let is_placed = |port: &Port| port.sets.get(family as usize).is_some_and(Option::is_some);
+                let has_returned = self.ports.get(&id).is_some_and(is_placed);
+                if !has_returned && self.space.named(id).any(|named| named == (family, row)) {
+                    self.space.set_named(id, family, 0);
                     writes.services += 1;
                     tables.set_service(id, family, 0);
                 }

@@ -2,6 +2,7 @@ use std::{collections::VecDeque, ops::AddAssign, time::Duration};
 
 use super::{ids::Ids, ranges::Ranges, tables::Capacity};
 use crate::model::Family;
+use proxy_common::wire::Service;
 
 /// What is free in the maps, and what will be once no packet can still see it.
 #[derive(Debug)]
@@ -15,6 +16,9 @@ pub(super) struct Space {
     /// By backend id, the generation of its row, used or not: it only ever rises, so that a flow never takes the next
     /// endpoint of an id for its own.
     generations: Vec<u32>,
+    /// By service id and family, the row of sets that the map names. It may be one of a family that the service has no
+    /// longer, or of a service that is gone.
+    named: Vec<[u32; 2]>,
     quarantine: VecDeque<(Duration, Freed)>,
 }
 
@@ -47,9 +51,30 @@ pub(super) enum Shortage {
 }
 
 impl Space {
-    pub fn new(capacity: Capacity, services: Ids, sets: Ids, backends: Ids, generations: Vec<u32>) -> Self {
+    pub fn new(
+        capacity: Capacity,
+        [services, sets, backends]: [Ids; 3],
+        rows: &[Service],
+        generations: Vec<u32>,
+    ) -> Self {
         let (slots, maglev) = (Ranges::new(capacity.slots), Ranges::new(capacity.maglev));
-        Self { capacity, services, sets, backends, slots, maglev, generations, quarantine: VecDeque::new() }
+        let named = rows.iter().map(|row| [row.sets4, row.sets6]).collect();
+        Self { capacity, services, sets, backends, slots, maglev, generations, named, quarantine: VecDeque::new() }
+    }
+
+    /// The rows of sets that the map names for a service port; 0: none.
+    pub fn named(&self, service: u32) -> impl Iterator<Item = (Family, u32)> + use<> {
+        Family::ALL.into_iter().zip(self.named.get(service as usize).copied().unwrap_or_default())
+    }
+
+    pub fn set_named(&mut self, service: u32, family: Family, row: u32) {
+        let at = service as usize;
+        if self.named.len() <= at {
+            self.named.resize(at + 1, [0; 2]);
+        }
+        if let Some(named) = self.named.get_mut(at).and_then(|named| named.get_mut(family as usize)) {
+            *named = row;
+        }
     }
 
     pub fn generation(&self, backend: u32) -> u32 {
