@@ -8,7 +8,7 @@ use super::{
     claims::Claims,
     filters::Filters,
     ids::Ids,
-    port::{PlacedBackend, Port},
+    port::{PlacedBackend, Port, names},
     space::Space,
     tables::{Capacity, Snapshot},
 };
@@ -40,16 +40,18 @@ pub(super) fn adopt(snapshot: &Snapshot, capacity: Capacity) -> Adopted {
     let sets_rows = snapshot.sets.get(..capacity.sets as usize).unwrap_or(&snapshot.sets);
     let sets = Ids::new(capacity.sets, |at| sets_rows.get(at as usize).is_some_and(|row| *row != Sets::default()));
     let generations = rows.iter().map(|row| row.generation).collect();
-    let mut space = Space::new(capacity, services, sets, backends, generations);
+    let mut space = Space::new(capacity, [services, sets, backends], &snapshot.services, generations);
+    let ids = leftovers.freed.services.iter();
+    leftovers.freed.names = ids.flat_map(|&id| names(id, &space)).collect();
     let mut filters = Filters::adopt(snapshot);
 
     let contents = Contents { sets: sets_rows, slots: &snapshot.slots, maglev: &snapshot.maglev, backends: rows };
-    let named = contents.named_backends(ports.keys().filter_map(|&id| snapshot.services.get(id as usize)));
+    let in_sets = contents.named_backends(ports.keys().filter_map(|&id| snapshot.services.get(id as usize)));
     for row in rows.iter().skip(1).filter(|row| row.flags & BackendFlags::SERVING != 0) {
         filters.targets.count(target_number(row));
     }
-    adopt_backends(rows, &named, &mut ports, &mut space, &mut leftovers);
-    adopt_sets::adopt(&contents, &snapshot.services, &mut ports, &mut space, &mut leftovers.freed);
+    adopt_backends(rows, &in_sets, &mut ports, &mut space, &mut leftovers);
+    adopt_sets::adopt(&contents, &mut ports, &mut space, &mut leftovers.freed);
 
     let mut claims = Claims::default();
     for &(key, value) in &snapshot.frontends {
@@ -111,7 +113,7 @@ fn decode_name(row: &ServiceName) -> Option<(ServicePortName, Algorithm)> {
 
 fn adopt_backends(
     rows: &[Backend],
-    named: &HashSet<u32>,
+    in_sets: &HashSet<u32>,
     ports: &mut HashMap<u32, Port>,
     space: &mut Space,
     leftovers: &mut Batch,
@@ -128,7 +130,7 @@ fn adopt_backends(
     for port in ports.values_mut() {
         // An agent that was stopped between writing a row and naming it leaves a second one of the endpoint.
         let place = |backend: &PlacedBackend| (backend.endpoint.address, backend.endpoint.port);
-        port.backends.sort_by_key(|backend| (place(backend), !named.contains(&backend.id), backend.id));
+        port.backends.sort_by_key(|backend| (place(backend), !in_sets.contains(&backend.id), backend.id));
         port.backends.dedup_by(|second, first| {
             let same = place(second) == place(first);
             if same && let Some(row) = rows.get(second.id as usize) {

@@ -22,15 +22,9 @@ pub(super) struct Contents<'a> {
     pub backends: &'a [Backend],
 }
 
-/// Gives `ports` the sets that their rows in `services` name, where those are just what would be written, and the places
-/// of those. Other places that were used once are freed.
-pub(super) fn adopt(
-    contents: &Contents<'_>,
-    services: &[Service],
-    ports: &mut HashMap<u32, Port>,
-    space: &mut Space,
-    freed: &mut Freed,
-) {
+/// Gives `ports` the sets that the map names for them, where those are just what would be written, and the places of
+/// those. Other places that were used once are freed.
+pub(super) fn adopt(contents: &Contents<'_>, ports: &mut HashMap<u32, Port>, space: &mut Space, freed: &mut Freed) {
     let mut owners = vec![0; contents.backends.len()];
     for port in ports.values() {
         for backend in &port.backends {
@@ -43,17 +37,15 @@ pub(super) fn adopt(
     let mut ids: Vec<u32> = ports.keys().copied().collect();
     ids.sort_unstable();
     for id in ids {
-        let (Some(port), Some(row)) = (ports.get_mut(&id), services.get(id as usize)) else { continue };
-        port.named = [row.sets4, row.sets6];
-        let found = Family::ALL.into_iter().zip(port.named).map(|(family, index)| {
-            let placed =
-                contents.placed(index, family, port.id, &owners).filter(|placed| !taken.contains(&placed.index))?;
-            take(&placed, space).then(|| taken.insert(placed.index))?;
-            Some(placed)
-        });
-        let found: Vec<Option<PlacedSets>> = found.collect();
-        for (place, found) in port.sets.iter_mut().zip(found) {
-            *place = found;
+        let Some(port) = ports.get_mut(&id) else { continue };
+        for ((family, index), place) in space.named(id).zip(&mut port.sets) {
+            let found = contents.placed(index, family, id, &owners).filter(|placed| !taken.contains(&placed.index));
+            *place = found.filter(|placed| take(placed, space));
+            match place {
+                Some(placed) => taken.extend([placed.index]),
+                None if index != 0 => freed.names.push((id, family, index)),
+                None => {}
+            }
         }
     }
     let rows = (0..).zip(contents.sets).skip(1);

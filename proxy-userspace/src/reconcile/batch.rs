@@ -54,7 +54,10 @@ impl Batch {
         if is_named_anew {
             self.names.extend(name_row(&port.name, port.algorithm).map(|row| (port.id, row)));
         }
-        self.switches.extend(switches.into_iter().map(|(family, sets)| (port.id, family, sets)));
+        for (family, sets) in switches {
+            space.set_named(port.id, family, sets);
+            self.switches.push((port.id, family, sets));
+        }
         self.drop_all(dropped, port.name.protocol.number(), space);
         port
     }
@@ -64,7 +67,7 @@ impl Batch {
         let protocol = port.name.protocol.number();
         self.nameless.push(port.id);
         self.freed.services.push(port.id);
-        self.drop_all(port.into_dropped(), protocol, space);
+        self.drop_all(port.into_dropped(space), protocol, space);
     }
 
     fn drop_all(&mut self, dropped: Dropped, protocol: u8, space: &mut Space) {

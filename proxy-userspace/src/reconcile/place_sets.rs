@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     desired::{self, ServicePort},
-    model::{Algorithm, Family},
+    model::Algorithm,
 };
 
 /// The sets of a service port in one family, and where they lie.
@@ -61,7 +61,6 @@ impl Placement {
         current: Option<&Port>,
     ) -> Result<(), Shortage> {
         let held = current.map_or([None, None], |current| current.sets.each_ref().map(Option::as_ref));
-        let named = current.map_or([0; 2], |current| current.named);
         let mut placed = [None, None];
         for ((place, wanted), held) in placed.iter_mut().zip(&wanted.sets).zip(held) {
             if let Some(wanted) = wanted {
@@ -75,10 +74,16 @@ impl Placement {
                 (None, _) => {}
             }
         }
-        self.port.named = placed.each_ref().map(|placed| placed.as_ref().map_or(0, |placed| placed.index));
+        for ((family, named), placed) in space.named(self.port.id).zip(&placed) {
+            match placed {
+                Some(placed) if named != placed.index => self.switches.push((family, placed.index)),
+                // Its frontends are still there. Only when nobody can be on his way from one of them any more, the map
+                // ceases to name its sets.
+                None if named != 0 => self.dropped.places.names.push((self.port.id, family, named)),
+                _ => {}
+            }
+        }
         self.port.sets = placed;
-        let switched = Family::ALL.into_iter().zip(self.port.named).zip(named);
-        self.switches.extend(switched.filter(|((_, new), old)| new != old).map(|(switch, _)| switch));
         Ok(())
     }
 

@@ -20,8 +20,6 @@ pub(super) struct Port {
     pub backends: Vec<PlacedBackend>,
     /// By family.
     pub sets: [Option<PlacedSets>; 2],
-    /// By family, the row of sets that the map names; after a start it may be one that makes no sense.
-    pub named: [u32; 2],
     /// What it writes wherever no older service claims the key.
     pub frontends: Vec<Frontend>,
 }
@@ -70,7 +68,7 @@ impl Port {
     /// A service port of which nothing is in the maps yet.
     pub fn new(id: u32, name: ServicePortName, created: i64, algorithm: Algorithm) -> Self {
         let (backends, frontends) = (Vec::new(), Vec::new());
-        Self { id, name, created, algorithm, backends, sets: [None, None], named: [0; 2], frontends }
+        Self { id, name, created, algorithm, backends, sets: [None, None], frontends }
     }
 
     pub fn policy(&self, key: &FrontendKey) -> Option<Policy> {
@@ -78,9 +76,10 @@ impl Port {
     }
 
     /// What it has in the maps besides its name and its frontends.
-    pub fn into_dropped(self) -> Dropped {
+    pub fn into_dropped(self, space: &Space) -> Dropped {
         let mut places = Freed::default();
         self.sets.iter().flatten().for_each(|sets| sets.free_all(&mut places));
+        places.names.extend(names(self.id, space));
         Dropped { backends: self.backends, places }
     }
 }
@@ -172,6 +171,11 @@ impl Placement {
             service: self.port.id,
         }
     }
+}
+
+/// What the map names for a service port, as it is freed.
+pub(super) fn names(id: u32, space: &Space) -> impl Iterator<Item = (u32, Family, u32)> + use<> {
+    space.named(id).filter(|(_, row)| *row != 0).map(move |(family, row)| (id, family, row))
 }
 
 /// `None` for a name that is too long, which the model lets nobody have.

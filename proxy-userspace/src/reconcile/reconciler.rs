@@ -11,7 +11,7 @@ use super::{
     node::Node,
     plan::refusal,
     port::Port,
-    report::Report,
+    report::{Report, Writes},
     space::{Shortage, Space},
     tables::{Capacity, Snapshot, TableError, Tables},
 };
@@ -183,7 +183,7 @@ impl Reconciler {
             }
             return report;
         }
-        let mut made_room = self.space.release(tables, now, &mut report.writes);
+        let mut made_room = self.release(tables, now, &mut report.writes);
         made_room |= self.pass(tables, changes, leftovers, now, &mut report);
         if made_room && !self.refused.is_empty() && self.failed.is_none() {
             let again = self.refused.keys().cloned().collect::<Vec<_>>();
@@ -191,6 +191,25 @@ impl Reconciler {
             self.pass(tables, again, Batch::default(), now, &mut report);
         }
         report
+    }
+
+    /// Ends the quarantine of what has been in it long enough; `true` where that made room.
+    fn release(&mut self, tables: &mut impl Tables, now: Duration, writes: &mut Writes) -> bool {
+        let mut released = false;
+        while let Some(freed) = self.space.due(now) {
+            for &(id, family, row) in &freed.names {
+                let is_placed = |port: &Port| port.sets.get(family as usize).is_some_and(Option::is_some);
+                let has_returned = self.ports.get(&id).is_some_and(is_placed);
+                if !has_returned && self.space.named(id).any(|named| named == (family, row)) {
+                    self.space.set_named(id, family, 0);
+                    writes.services += 1;
+                    tables.set_service(id, family, 0);
+                }
+            }
+            self.space.give_back(freed);
+            released = true;
+        }
+        released
     }
 
     /// After a failed write: reads the maps and writes all differences.

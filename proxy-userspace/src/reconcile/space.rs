@@ -1,12 +1,8 @@
 use std::{collections::VecDeque, ops::AddAssign, time::Duration};
 
-use super::{
-    ids::Ids,
-    ranges::Ranges,
-    report::Writes,
-    tables::{Capacity, Tables},
-};
+use super::{ids::Ids, ranges::Ranges, tables::Capacity};
 use crate::model::Family;
+use proxy_common::wire::Service;
 
 /// What is free in the maps, and what will be once no packet can still see it.
 #[derive(Debug)]
@@ -20,6 +16,9 @@ pub(super) struct Space {
     /// By backend id, the generation of its row, used or not: it only ever rises, so that a flow never takes the next
     /// endpoint of an id for its own.
     generations: Vec<u32>,
+    /// By service id and family, the row of sets that the map names. It may be one of a family that the service has no
+    /// longer, or of a service that is gone.
+    named: Vec<[u32; 2]>,
     quarantine: VecDeque<(Duration, Freed)>,
 }
 
@@ -27,8 +26,10 @@ pub(super) struct Space {
 /// them, so they are used again only after a grace period.
 #[derive(Debug, Default)]
 pub(super) struct Freed {
-    /// Their rows still name their sets, for programs that read a frontend just before it went.
     pub services: Vec<u32>,
+    /// Service ids, families and the rows of sets that the map names for them, though no frontend leads there any more:
+    /// for programs that read one just before it went.
+    pub names: Vec<(u32, Family, u32)>,
     pub sets: Vec<u32>,
     pub backends: Vec<u32>,
     /// Starts and lengths.
@@ -50,9 +51,30 @@ pub(super) enum Shortage {
 }
 
 impl Space {
-    pub fn new(capacity: Capacity, services: Ids, sets: Ids, backends: Ids, generations: Vec<u32>) -> Self {
+    pub fn new(
+        capacity: Capacity,
+        [services, sets, backends]: [Ids; 3],
+        rows: &[Service],
+        generations: Vec<u32>,
+    ) -> Self {
         let (slots, maglev) = (Ranges::new(capacity.slots), Ranges::new(capacity.maglev));
-        Self { capacity, services, sets, backends, slots, maglev, generations, quarantine: VecDeque::new() }
+        let named = rows.iter().map(|row| [row.sets4, row.sets6]).collect();
+        Self { capacity, services, sets, backends, slots, maglev, generations, named, quarantine: VecDeque::new() }
+    }
+
+    /// The rows of sets that the map names for a service port; 0: none.
+    pub fn named(&self, service: u32) -> impl Iterator<Item = (Family, u32)> + use<> {
+        Family::ALL.into_iter().zip(self.named.get(service as usize).copied().unwrap_or_default())
+    }
+
+    pub fn set_named(&mut self, service: u32, family: Family, row: u32) {
+        let at = service as usize;
+        if self.named.len() <= at {
+            self.named.resize(at + 1, [0; 2]);
+        }
+        if let Some(named) = self.named.get_mut(at).and_then(|named| named.get_mut(family as usize)) {
+            *named = row;
+        }
     }
 
     pub fn generation(&self, backend: u32) -> u32 {
@@ -77,20 +99,12 @@ impl Space {
         }
     }
 
-    /// Ends the quarantine of what has been in it long enough; `true` where that made room.
-    pub fn release(&mut self, tables: &mut impl Tables, now: Duration, writes: &mut Writes) -> bool {
-        let mut released = false;
-        while self.quarantine.front().is_some_and(|&(until, _)| until <= now) {
-            if let Some((_, freed)) = self.quarantine.pop_front() {
-                for &id in &freed.services {
-                    Family::ALL.into_iter().for_each(|family| tables.set_service(id, family, 0));
-                    writes.services += 1;
-                }
-                self.give_back(freed);
-                released = true;
-            }
+    /// The next thing whose quarantine has ended.
+    pub fn due(&mut self, now: Duration) -> Option<Freed> {
+        if self.quarantine.front().is_none_or(|&(until, _)| until > now) {
+            return None;
         }
-        released
+        self.quarantine.pop_front().map(|(_, freed)| freed)
     }
 
     /// When the next quarantine ends.
@@ -98,7 +112,7 @@ impl Space {
         self.quarantine.front().map(|&(until, _)| until)
     }
 
-    /// Makes places free at once: right only for those that nothing has ever named.
+    /// Makes places free: right only for those that nothing has ever named, or whose quarantine has ended.
     pub fn give_back(&mut self, freed: Freed) {
         freed.services.into_iter().for_each(|id| self.services.give_back(id));
         freed.sets.into_iter().for_each(|index| self.sets.give_back(index));
@@ -110,8 +124,9 @@ impl Space {
 
 impl AddAssign for Freed {
     fn add_assign(&mut self, other: Self) {
-        let Self { services, sets, backends, slots, maglev } = other;
+        let Self { services, names, sets, backends, slots, maglev } = other;
         self.services.extend(services);
+        self.names.extend(names);
         self.sets.extend(sets);
         self.backends.extend(backends);
         self.slots.extend(slots);
@@ -121,8 +136,9 @@ impl AddAssign for Freed {
 
 impl Freed {
     fn is_empty(&self) -> bool {
-        let Self { services, sets, backends, slots, maglev } = self;
-        [services, sets, backends].into_iter().all(Vec::is_empty) && slots.is_empty() && maglev.is_empty()
+        let Self { services, names, sets, backends, slots, maglev } = self;
+        let ids = [services, sets, backends].into_iter().all(Vec::is_empty);
+        ids && names.is_empty() && slots.is_empty() && maglev.is_empty()
     }
 }
 

@@ -106,7 +106,7 @@ where
 {
     let failed = |operation| move |cause| KernelError::Map { name: rows.name, operation, cause };
     let mut copy = Copy::<F>(HashMap::new());
-    rows.each(|key, flow| drop(copy.0.insert(key, flow))).map_err(failed("reading"))?;
+    rows.each(|key, flow| copy.0.extend([(key, flow)])).map_err(failed("reading"))?;
     let mut ended = Vec::new();
     for (key, flow) in &copy.0 {
         swept.entries += 1;
