@@ -12,3 +12,4 @@ pub mod model;
 pub mod object;
 pub mod reconcile;
 pub mod source;
+pub mod yaml;

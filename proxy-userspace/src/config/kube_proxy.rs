@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{ConfigError, Shared, unhonoured};
-use crate::model::parse_ip;
+use crate::{model::parse_ip, yaml};
 
 const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
 const KIND: &str = "KubeProxyConfiguration";
@@ -46,8 +46,8 @@ struct Masquerade {
 
 impl KubeProxyFile {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = yaml::text(bytes).map_err(|message| ConfigError::Syntax { path: path.to_owned(), message })?;
         Self::parse(path, &text)
     }
 
@@ -56,7 +56,7 @@ impl KubeProxyFile {
             path: path.to_owned(),
             message: error.without_snippet().to_string(),
         };
-        let tree: Value = serde_saphyr::from_str(text).map_err(syntax)?;
+        let yaml::Read { value: tree, repeated } = yaml::read_first::<Value>(text).map_err(syntax)?;
         for (field, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
             let found = tree.get(field).and_then(Value::as_str).unwrap_or_default();
             if found != expected {
@@ -64,12 +64,16 @@ impl KubeProxyFile {
                 return Err(ConfigError::WrongType { path: path.to_owned(), field, found, expected });
             }
         }
-        let honoured: Honoured = serde_saphyr::from_str(text).map_err(syntax)?;
+        let honoured: Honoured = yaml::read_first(text).map_err(syntax)?.value;
         let mode = honoured.mode.as_deref().unwrap_or_default();
         if !matches!(mode, "" | "iptables" | "nftables" | "ipvs") {
             return Err(ConfigError::Mode { path: path.to_owned(), mode: mode.to_owned() });
         }
-        let mut warnings = unhonoured::warnings(&tree, mode);
+        let mut warnings: Vec<String> = yaml::about_repeated(&repeated).into_iter().collect();
+        if yaml::documents(text).len() > 1 {
+            warnings.push("only its first document is used".into());
+        }
+        warnings.extend(unhonoured::warnings(&tree, mode));
         let shared = honoured.shared(path, &mut warnings)?;
         Ok(Self { shared, warnings })
     }
