@@ -73,7 +73,7 @@ async fn a_server_is_judged_as_go_judges_it() {
             None,
         ),
         ("127.0.0.1", &authority.sign(&named_only_in_the_subject), trusted, Some("not valid for")),
-        ("127.0.0.1", &authority.server(&["127.0.0.1"]), "certificate-authority: other.pem", Some("UnknownIssuer")),
+        ("127.0.0.1", &authority.server(&["127.0.0.1"]), "certificate-authority: other.pem", Some("BadSignature")),
         ("127.0.0.1", &authority.sign(&expired(params(&["127.0.0.1"]))), trusted, Some("certificate expired")),
         ("127.0.0.1", &other.sign(&expired(params(&["x"]))), insecure, None),
         ("127.0.0.1", &own[0], "certificate-authority: own0.pem", None),
