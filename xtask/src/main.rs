@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod command;
 mod demo;
+mod image;
 mod kernels;
 mod kubernetes;
 mod lint;
@@ -35,6 +36,8 @@ enum Verb {
     Test(test::Options),
     /// Measure packets, the control plane and real connections
     Bench(bench::Options),
+    /// Make the container image, as an OCI archive; needs no container engine
+    Image(image::Options),
     /// Check format and lints
     Lint,
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::run(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Image(options) => image::run(&options),
         Verb::Lint => lint::run(),
     };
     // Printed here and not by the runtime, which would add a backtrace where RUST_BACKTRACE is set.
