@@ -4,10 +4,14 @@ mod bench;
 mod build_ebpf;
 mod command;
 mod demo;
+mod go_programs;
 mod kernels;
+mod kind;
 mod kubernetes;
+mod libraries;
 mod lint;
 mod machine;
+mod oci;
 mod setup;
 mod test;
 mod workspace;
@@ -35,6 +39,8 @@ enum Verb {
     Test(test::Options),
     /// Measure packets, the control plane and real connections
     Bench(bench::Options),
+    /// A real Kubernetes cluster on this machine, made by kind
+    Kind(kind::Options),
     /// Check format and lints
     Lint,
 }
@@ -46,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::run(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Kind(options) => kind::run(&options),
         Verb::Lint => lint::run(),
     };
     // Printed here and not by the runtime, which would add a backtrace where RUST_BACKTRACE is set.
