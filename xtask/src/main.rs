@@ -35,7 +35,7 @@ enum Verb {
     BuildEbpf,
     /// Show Service traffic on a two-node cluster made of network namespaces
     Demo(demo::Options),
-    /// Run the tests: all but `kubernetes` and `kernels` when none is named
+    /// Run the tests: all but `kubernetes`, `kind` and `kernels` when none is named
     Test(test::Options),
     /// Measure packets, the control plane and real connections
     Bench(bench::Options),

@@ -33,7 +33,7 @@ mod pod;
 mod process;
 pub mod residue;
 mod stage;
-mod sysctl;
+pub(crate) mod sysctl;
 
 use std::path::{Path, PathBuf};
 
