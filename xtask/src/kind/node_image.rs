@@ -15,11 +15,15 @@ use super::{image_store, node_base, system_images};
 use crate::{command, go_programs};
 
 pub const ENTRYPOINT: &str = "/kind/bin/node-entrypoint.sh";
-const ADDED: [(&str, &str, u32); 3] = [
+const ADDED: [(&str, &str, u32); 4] = [
     (ENTRYPOINT, include_str!("node-entrypoint.sh"), 0o755),
     ("/kind/bin/pod-routes.sh", include_str!("pod-routes.sh"), 0o755),
     ("/etc/systemd/system/pod-routes.service", include_str!("pod-routes.service"), 0o644),
+    ("/etc/systemd/system.conf.d/stop.conf", STOP, 0o644),
 ];
+
+/// A pod whose first process has no ear for SIGTERM would hold up a node's end for 90 s, and an engine waits for 10.
+const STOP: &str = "[Manager]\nDefaultTimeoutStopSec=5s\n";
 
 /// As kind's Dockerfile enables them, and ours.
 const UNITS: [&str; 4] = ["containerd", "kubelet", "pod-routes", "undo-mount-hacks"];
@@ -105,6 +109,7 @@ fn add_kind(root: &Path) -> Result<()> {
     }
     for (path, text, mode) in ADDED {
         let file = root.join(path.trim_start_matches('/'));
+        fs::create_dir_all(file.parent().unwrap_or(root))?;
         fs::write(&file, text)?;
         fs::set_permissions(&file, fs::Permissions::from_mode(mode))?;
     }

@@ -14,8 +14,11 @@ use crate::{command, workspace};
 /// `traffic` of the tests crate: `serve --name $(POD_NAME)` answers HTTP and UDP on port 8080, its other verbs ask.
 pub const WEB: &str = "docker.io/library/sheave-web:dev";
 pub const IPERF3: &str = "docker.io/library/sheave-iperf3:dev";
-/// busybox (its `nslookup` among others), curl, ip, nc, ping; ends when it is told to.
+/// busybox (its `nslookup` among others), curl, ip, nc, ping. Without arguments it waits until it is told to end.
 pub const SHELL: &str = "docker.io/library/sheave-shell:dev";
+
+/// The first process of a container ends by no signal that it does not handle.
+const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done";
 
 const APPLETS: [&str; 24] = [
     "sh", "cat", "cut", "date", "echo", "env", "grep", "head", "hostname", "id", "ls", "mkdir", "nslookup", "ps", "rm",
@@ -32,19 +35,20 @@ pub fn archives() -> Result<Vec<PathBuf>> {
     let traffic = workspace::target_dir().join("debug/traffic");
     let content = fs::read(&traffic).with_context(|| format!("cannot read {}", traffic.display()))?;
     let recipe = cache::key([include_bytes!("workloads.rs").to_vec(), node_base::key().into_bytes(), content]);
-    let images: [(&str, &str, Build, &[&str]); 3] = [
-        ("web", WEB, Build::Web(&traffic), &["/usr/bin/traffic"]),
-        ("iperf3", IPERF3, Build::Iperf3, &["/usr/bin/iperf3"]),
-        ("shell", SHELL, Build::Shell, &["/usr/bin/sh"]),
+    let images: [(&str, &str, Build, &str, &[&str]); 3] = [
+        ("web", WEB, Build::Web(&traffic), "/usr/bin/traffic", &[]),
+        ("iperf3", IPERF3, Build::Iperf3, "/usr/bin/iperf3", &["--server"]),
+        ("shell", SHELL, Build::Shell, "/usr/bin/sh", &["-c", WAIT]),
     ];
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
     let mut archives = Vec::new();
-    for (entry, name, build, entrypoint) in images {
+    for (entry, name, build, entrypoint, command) in images {
         let entry = Entry::new(entry, &recipe);
         entry.make(|file| {
             let image = Image {
                 name: name.parse().with_context(|| format!("{name} is no name of an image"))?,
-                entrypoint: entrypoint.iter().map(|&word| word.to_owned()).collect(),
-                command: Vec::new(),
+                entrypoint: words(&[entrypoint]),
+                command: words(command),
                 labels: Default::default(),
                 created: None,
                 created_by: "cargo xtask kind up",
