@@ -5,6 +5,7 @@ mod build_ebpf;
 mod command;
 mod demo;
 mod go_programs;
+mod image;
 mod kernels;
 mod kind;
 mod kubernetes;
@@ -41,6 +42,8 @@ enum Verb {
     Bench(bench::Options),
     /// A real Kubernetes cluster on this machine, made by kind
     Kind(kind::Options),
+    /// Make the container image, as an OCI archive; needs no container engine
+    Image(image::Options),
     /// Check format and lints
     Lint,
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Kind(options) => kind::run(&options),
+        Verb::Image(options) => image::run(&options),
         Verb::Lint => lint::run(),
     };
     // Printed here and not by the runtime, which would add a backtrace where RUST_BACKTRACE is set.

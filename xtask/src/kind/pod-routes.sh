@@ -5,6 +5,8 @@
 # address, since others would send to the old one for seconds.
 set -e
 [[ -e /kind/pod-routes.conf ]] || exit 0
+# The CNI plug-in does so too, with the first pod: too late for a NodePort whose backends are elsewhere.
+echo 1 > /proc/sys/net/ipv4/ip_forward
 {
     read -r own _
     ip link set eth0 address "$(printf '02:00:a9:fe:4d:%02x' "$own")"

@@ -76,7 +76,11 @@ fn beside(cluster: &Cluster, nodes: &[Node]) -> Result<()> {
         lines += &format!("route replace {v4} via 169.254.77.{number} dev {bridge}\n");
         lines += &format!("route replace {v6} via fe80::77:{number} dev {bridge}\n");
     }
-    feed(&mut cluster.beside(["ip", "-batch", "-"]), &lines).context("routes to pods beside the cluster")
+    feed(&mut cluster.beside(["ip", "-batch", "-"]), &lines).context("routes to pods beside the cluster")?;
+    // Frames between nodes are none of the engine's rules' business: where the kernel shows them (br_netfilter), those
+    // that a node sends to a pod would leave with the bridge's address.
+    let quiet = "for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e \"$file\" ] || echo 0 > \"$file\"; done";
+    command::run(&mut cluster.beside(["sh", "-c", quiet]))
 }
 
 fn ranges(node: &Node) -> Result<(&str, &str)> {

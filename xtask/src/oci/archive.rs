@@ -151,3 +151,83 @@ fn compress(content: &[u8]) -> Result<Vec<u8>> {
     encoder.finish().context("end of the compressed layer")
 }
 
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::GzDecoder;
+    use serde_json::Value;
+
+    use super::*;
+
+    const PROGRAM: &str = "/usr/local/bin/sheave";
+
+    fn made() -> Vec<u8> {
+        let mut layer = Layer::new();
+        layer.file(PROGRAM, 0o755, b"program").unwrap();
+        let image = Image {
+            name: "sheave:dev".parse().unwrap(),
+            entrypoint: vec![PROGRAM.to_owned()],
+            command: vec!["--help".to_owned()],
+            labels: BTreeMap::from(["b", "a", "c", "d"].map(|key| (key.to_owned(), format!("label {key}")))),
+            created: Some("2026-11-26T00:00:00Z".to_owned()),
+            created_by: "a test",
+            compression: Compression::Best,
+        };
+        image.archive(layer).unwrap()
+    }
+
+    /// Regular files by their path.
+    fn files(tar: &[u8]) -> BTreeMap<String, Vec<u8>> {
+        let mut archive = tar::Archive::new(tar);
+        let entries = archive.entries().unwrap().map(|entry| {
+            let mut entry = entry.unwrap();
+            assert_eq!(entry.header().mtime().unwrap(), 0);
+            assert_eq!((entry.header().uid().unwrap(), entry.header().gid().unwrap()), (0, 0));
+            let path = entry.path().unwrap().display().to_string();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            (entry.header().entry_type(), path, content)
+        });
+        entries.filter(|(kind, ..)| *kind == EntryType::Regular).map(|(_, path, content)| (path, content)).collect()
+    }
+
+    fn blob<'a>(files: &'a BTreeMap<String, Vec<u8>>, descriptor: &Value) -> &'a [u8] {
+        let hex = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+        let content = &files[&format!("blobs/sha256/{hex}")];
+        assert_eq!((digest(content).as_str(), content.len() as u64), (hex, descriptor["size"].as_u64().unwrap()));
+        content
+    }
+
+    #[test]
+    fn the_same_twice() {
+        assert_eq!(made(), made());
+    }
+
+    #[test]
+    fn every_descriptor_describes_what_it_names() {
+        let archive = made();
+        let files = files(&archive);
+        let json = |content: &[u8]| serde_json::from_slice::<Value>(content).unwrap();
+        assert_eq!(json(&files["oci-layout"])["imageLayoutVersion"], "1.0.0");
+        let index = json(&files["index.json"]);
+        let entry = &index["manifests"][0];
+        assert_eq!(entry["annotations"][CONTAINERD_NAME], "docker.io/library/sheave:dev");
+        assert_eq!(entry["annotations"][ANNOTATION_REF_NAME], "dev");
+        let manifest = json(blob(&files, entry));
+        assert_eq!(manifest["annotations"]["a"], "label a");
+        let configuration = json(blob(&files, &manifest["config"]));
+        assert_eq!(configuration["config"]["Labels"]["a"], "label a");
+        assert_eq!(configuration["config"]["Entrypoint"][0], PROGRAM);
+        let mut layer = Vec::new();
+        GzDecoder::new(blob(&files, &manifest["layers"][0])).read_to_end(&mut layer).unwrap();
+        assert_eq!(configuration["rootfs"]["diff_ids"][0], format!("sha256:{}", digest(&layer)));
+        assert_eq!(self::files(&layer)[&PROGRAM[1..]], b"program");
+
+        let for_docker = json(&files["manifest.json"]);
+        assert_eq!(for_docker[0]["RepoTags"][0], "docker.io/library/sheave:dev");
+        for path in [&for_docker[0]["Config"], &for_docker[0]["Layers"][0]] {
+            assert!(files.contains_key(path.as_str().unwrap()), "{path}");
+        }
+    }
+}

@@ -4,6 +4,7 @@ mod bpf_linker;
 mod kernel;
 mod packages;
 mod rust_src;
+mod static_target;
 
 use anyhow::{Context as _, Result};
 
@@ -22,6 +23,11 @@ pub fn build_tools() -> Result<()> {
     rust_src::ensure()
         .context("the Rust standard library's source, which the kernel programs' `core` is built from")?;
     bpf_linker::ensure().context("bpf-linker, which links the kernel programs")
+}
+
+/// What programs without libraries are built with.
+pub fn static_tools(target: &str) -> Result<()> {
+    static_target::ensure(target)
 }
 
 /// What test clusters are made and looked at with.
