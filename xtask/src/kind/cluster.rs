@@ -40,10 +40,6 @@ impl Cluster {
         Self { record }
     }
 
-    pub fn record(&self) -> &Record {
-        &self.record
-    }
-
     /// `kubectl ARGUMENTS`, with this cluster's address and rights.
     pub fn kubectl<Word: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = Word>) -> Command {
         let mut command = Command::new(state::path(scripts::KUBECTL));
@@ -74,6 +70,7 @@ impl Cluster {
     }
 
     /// A program in a pod: `pod` as kubectl takes it, such as `web-0` or `deployment/web`.
+    #[expect(dead_code, reason = "for the verbs that test and measure")]
     pub fn in_pod<Word: AsRef<OsStr>>(
         &self,
         namespace: &str,

@@ -43,8 +43,12 @@ impl Progress {
 
     /// Says what is about to be done in all.
     pub fn announce(&self) {
-        let measured = self.steps.iter().all(|step| self.measured.contains_key(step.name));
-        let source = if measured { "as measured the last time" } else { "an estimate for two idle cores" };
+        let measured = |step: &Step| self.measured.contains_key(step.name);
+        let source = match (self.steps.iter().any(measured), self.steps.iter().all(measured)) {
+            (_, true) => "as measured the last time",
+            (true, false) => "as measured the last time, or estimated for two idle cores where nothing was",
+            (false, false) => "estimated for two idle cores",
+        };
         let names: Vec<&str> = self.steps.iter().map(|step| step.name).collect();
         say(&format!("{} steps, about {} ({source}): {}", names.len(), spoken(self.left()), names.join(", ")));
     }

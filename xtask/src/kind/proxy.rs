@@ -6,13 +6,15 @@ use clap::ValueEnum;
 use super::cluster::{Cluster, output};
 use super::pod_network::feed;
 use super::state::CLUSTER;
-use crate::command;
+use crate::{command, workspace};
 
 /// How long a rollout may take. A node unpacks the image of a first pod, and the machine may be busy.
 const LIMIT: &str = "--timeout=300s";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Proxy {
+    /// This checkout's, by deploy/kind
+    Sheave,
     /// Kubernetes' own, in nftables mode
     KubeProxy,
     /// Nobody: Services have addresses, and none answers
@@ -23,19 +25,26 @@ impl Proxy {
     /// As the command line has it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Sheave => "sheave",
             Self::KubeProxy => "kube-proxy",
             Self::None => "none",
         }
     }
 }
 
-/// Installs it, and waits until it runs on every node and the cluster's name service, which needs it, is ready.
+/// Installs it, and waits until it runs on every node and the cluster's name service, which needs it, is ready. Sheave's
+/// image must be in the nodes.
 ///
 /// # Errors
 /// It does not become ready in time.
 pub fn install(cluster: &Cluster, proxy: Proxy) -> Result<()> {
     match proxy {
         Proxy::None => return Ok(()),
+        Proxy::Sheave => {
+            let manifests = workspace::root().join("deploy/kind");
+            command::run(&mut cluster.kubectl(["apply", "--kustomize", &manifests.to_string_lossy()]))?;
+            rollout(cluster, "daemonset/sheave")?;
+        }
         Proxy::KubeProxy => kube_proxy(cluster)?,
     }
     rollout(cluster, "deployment/coredns")

@@ -14,12 +14,12 @@ use super::{
     configuration, down, engine, interrupt, node_base, node_image, parameters, pod_network, scripts, status,
     system_images, workloads,
 };
-use crate::{command, go_programs, machine, setup, workspace};
+use crate::{command, go_programs, image, machine, setup, workspace};
 
 #[derive(clap::Args)]
 pub struct Options {
     /// Who answers at the addresses of Services
-    #[arg(long, value_enum, default_value_t = Proxy::None)]
+    #[arg(long, value_enum, default_value_t = Proxy::Sheave)]
     proxy: Proxy,
     /// How many nodes, the control plane's among them
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
@@ -34,6 +34,7 @@ const PROGRAMS: Step = Step { name: "programs", seconds: 600 };
 const BASE: Step = Step { name: "node base", seconds: 60 };
 const NODE_IMAGE: Step = Step { name: "node image", seconds: 40 };
 const WORKLOADS: Step = Step { name: "workload images", seconds: 60 };
+const IMAGE: Step = Step { name: "image of Sheave", seconds: 120 };
 const NODES: Step = Step { name: "nodes", seconds: 60 };
 const NETWORK: Step = Step { name: "pod network", seconds: 5 };
 const LOAD: Step = Step { name: "load images", seconds: 5 };
@@ -93,7 +94,11 @@ fn steps(options: &Options) -> Result<Vec<Step>> {
     if options.node_image.is_none() && !node_image::entry()?.is_ready() {
         steps.push(NODE_IMAGE);
     }
-    steps.extend([WORKLOADS, NODES]);
+    steps.push(WORKLOADS);
+    if options.proxy == Proxy::Sheave {
+        steps.push(IMAGE);
+    }
+    steps.push(NODES);
     if options.node_image.is_none() {
         steps.push(NETWORK);
     }
@@ -131,7 +136,10 @@ fn build(options: &Options, record: &mut Record, progress: &mut Progress) -> Res
 
 /// Starts the cluster.
 fn start(options: &Options, record: &mut Record, progress: &mut Progress) -> Result<()> {
-    let archives = step(progress, WORKLOADS, workloads::archives)?;
+    let mut archives = step(progress, WORKLOADS, workloads::archives)?;
+    if options.proxy == Proxy::Sheave {
+        archives.push(step(progress, IMAGE, || image::build(&image::Options::default()))?);
+    }
     step(progress, NODES, || create(options, record))?;
     let cluster = Cluster::begun(record.clone());
     if options.node_image.is_none() {
