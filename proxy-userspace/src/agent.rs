@@ -10,8 +10,11 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{self, AgentArgs, AgentConfig, FileWatch, KernelConfig, Loaded};
 use crate::desired::{NodeSettings, node_addresses, node_state};
+use crate::health::{self, Awaited, Reporter, Status};
 use crate::kernel::tick::Tick;
-use crate::kernel::{AttachMode, Capacities, LinkOptions, Links, MapTables, Options, Runtime, masquerade_ports};
+use crate::kernel::{
+    AttachMode, Attachments, Capacities, Failed, LinkOptions, Links, MapTables, Options, Runtime, masquerade_ports,
+};
 use crate::model::{Changes, Cluster, Interface, Problem};
 use crate::reconcile::{Limits, Reconciler, Report};
 use crate::source::Message;
@@ -41,6 +44,8 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     for warning in &warnings {
         warn!("{warning}");
     }
+    // From here on probes are answered, whatever takes its time.
+    let reporter = health::start(config.healthz_address).context("starting the thread that answers probes")?;
     let tick = Tick::detect()?;
     let node_settings = node_settings(&config, tick)?;
     let Runtime { tables, programs, log } = Runtime::open(&options(&config.kernel))?;
@@ -54,10 +59,14 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         reconciler: Reconciler::adopt(&tables, limits)?,
         tables,
         interfaces: links.interfaces(),
+        attachments: links.attachments(),
         links,
         node_settings,
         started: Instant::now(),
         is_ready: false,
+        is_written: false,
+        reporter,
+        source: config.source.describe().await,
     };
     info!(node = config.node_name, pin_dir = %config.kernel.pin_dir.display(), "waiting for the first complete lists");
     agent.serve(&config).await
@@ -68,12 +77,18 @@ struct Agent {
     reconciler: Reconciler,
     tables: MapTables,
     interfaces: watch::Receiver<Vec<Interface>>,
+    attachments: watch::Receiver<Attachments>,
     links: Links,
     node_settings: NodeSettings,
     /// Where the clock of the reconciler begins.
     started: Instant,
-    /// The first complete state is in the maps, and the programs are on the devices.
+    /// The lists are complete: maps and devices follow them from now on.
     is_ready: bool,
+    /// The first complete state is in the maps.
+    is_written: bool,
+    reporter: Reporter,
+    /// Where the lists come from, in words.
+    source: String,
 }
 
 impl Agent {
@@ -86,6 +101,7 @@ impl Agent {
         let mut file = config.file.as_ref().map(FileWatch::new);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
+            self.publish();
             let retry_at = self.reconciler.retry_at().filter(|_| self.is_ready).map(|at| self.started + at);
             tokio::select! {
                 count = messages.recv_many(&mut batch, BATCH), if !messages.is_closed() || !messages.is_empty() => {
@@ -97,6 +113,8 @@ impl Agent {
                     return ended.context("the source ended").and_then(|result| Ok(result?));
                 }
                 Ok(()) = self.interfaces.changed() => self.sync_node(),
+                Ok(()) = self.attachments.changed() => {}
+                () = self.reporter.due() => {}
                 () = sleep_until(retry_at) => {
                     let report = self.reconciler.retry(&mut self.tables, self.started.elapsed());
                     log_report("retry", &report, None);
@@ -152,6 +170,7 @@ impl Agent {
     /// The first sync. Only with the maps complete do the programs go to the devices, where they replace those of an
     /// earlier agent.
     async fn start(&mut self) -> anyhow::Result<()> {
+        self.reporter.publish(Status { awaited: vec![Awaited::Sync] });
         self.is_ready = true;
         self.sync_node();
         let report = self.reconciler.sync_all(&mut self.tables, &self.cluster, self.started.elapsed());
@@ -161,9 +180,26 @@ impl Agent {
             devices = attachments.attached.len(),
             failed = attachments.failed.len(),
             seconds = self.started.elapsed().as_secs_f64(),
-            "ready"
+            "the first complete state is in force"
         );
         Ok(())
+    }
+
+    /// Tells those who probe how things are.
+    fn publish(&mut self) {
+        self.is_written |= self.is_ready && !self.reconciler.is_behind();
+        let mut awaited = Vec::new();
+        if !self.is_ready {
+            let kinds = self.cluster.awaited_lists().collect();
+            awaited.push(Awaited::Lists { kinds, source: self.source.clone() });
+        } else if !self.is_written {
+            awaited.push(Awaited::Sync);
+        }
+        let devices = self.attachments.borrow_and_update();
+        let failed = devices.failed.iter().map(|Failed { name, cause }| (name.clone(), cause.clone()));
+        awaited.extend(failed.map(|(name, cause)| Awaited::Device { name, cause }));
+        drop(devices);
+        self.reporter.publish(Status { awaited });
     }
 
     fn sync_node(&mut self) {

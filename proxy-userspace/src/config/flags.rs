@@ -34,6 +34,10 @@ pub struct AgentArgs {
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub cluster_cidr: Vec<String>,
 
+    /// Where /readyz and /livez are served; empty: nowhere [default: [::]:10256, all addresses of both families]
+    #[arg(long, value_name = "IP:PORT")]
+    pub healthz_bind_address: Option<String>,
+
     /// Directory of the pinned maps and links, on a BPF filesystem; one for each agent of a kernel
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/sheave")]
     pub pin_dir: PathBuf,
@@ -119,11 +123,12 @@ impl EbpfLogLevel {
 impl AgentArgs {
     /// The given flags that a configuration file has fields for.
     pub(super) fn flags_a_file_overrides(&self) -> Vec<&'static str> {
-        let Self { kubeconfig, nodeport_addresses, cluster_cidr, .. } = self;
+        let Self { kubeconfig, nodeport_addresses, cluster_cidr, healthz_bind_address, .. } = self;
         [
             ("--kubeconfig", kubeconfig.is_some()),
             ("--nodeport-addresses", !nodeport_addresses.is_empty()),
             ("--cluster-cidr", !cluster_cidr.is_empty()),
+            ("--healthz-bind-address", healthz_bind_address.is_some()),
         ]
         .into_iter()
         .filter_map(|(flag, given)| given.then_some(flag))

@@ -28,6 +28,7 @@ struct Honoured {
     cluster_cidr: Option<String>,
     detect_local_mode: Option<String>,
     node_port_addresses: Option<Vec<String>>,
+    healthz_bind_address: Option<String>,
     iptables: Option<Masquerade>,
     nftables: Option<Masquerade>,
 }
@@ -96,6 +97,8 @@ impl Honoured {
             node_port_addresses,
             cluster_cidrs: cluster_cidr.split(',').map(str::to_owned).collect(),
             hostname: self.hostname_override.filter(|name| !name.trim().is_empty()),
+            // Empty in a file means the default, and only on the command line nowhere.
+            healthz_address: self.healthz_bind_address.filter(|address| !address.is_empty()),
             bind_address: bind_address(path, self.bind_address.as_deref().unwrap_or_default())?,
             masquerade_all: masquerade.and_then(|section| section.masquerade_all).unwrap_or_default(),
         })

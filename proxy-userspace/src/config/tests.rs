@@ -213,11 +213,32 @@ fn with_a_file_the_flags_that_it_has_fields_for_are_ignored() {
 }
 
 #[test]
+fn probes_are_answered_where_those_of_kube_proxy_were() {
+    let address = |flags: &[&str]| load(flags).unwrap().config.healthz_address.map(|address| address.to_string());
+    assert_eq!(address(&[]).as_deref(), Some("[::]:10256"));
+    assert_eq!(address(&["--healthz-bind-address="]), None);
+    for (given, meant) in [
+        ("127.0.0.1:1234", "127.0.0.1:1234"),
+        ("10.0.0.1", "10.0.0.1:10256"),
+        ("[fd00::1]:80", "[fd00::1]:80"),
+        ("fd00::1", "[fd00::1]:10256"),
+    ] {
+        assert_eq!(address(&["--healthz-bind-address", given]).as_deref(), Some(meant));
+        assert_eq!(
+            parse(&format!("healthzBindAddress: \"{given}\"")).unwrap().shared.healthz_address.as_deref(),
+            Some(given)
+        );
+    }
+    assert_eq!(parse("healthzBindAddress: \"\"").unwrap().shared.healthz_address, None);
+}
+
+#[test]
 fn values_that_mean_nothing_are_named() {
     for (flag, message) in [
         ("--cluster-cidr=10.0.0.0", "cluster CIDR \"10.0.0.0\" is not an address prefix"),
         ("--cluster-cidr=10.0.0.0/8,10.1.0.0/16", "cluster CIDR \"10.1.0.0/16\" is the second one of its family"),
         ("--nodeport-addresses=eth0", "node port addresses: \"eth0\" is neither an address prefix"),
+        ("--healthz-bind-address=eth0:80", "healthz bind address \"eth0:80\" is not IP:PORT"),
         ("--config=/nonexistent", "cannot read /nonexistent: No such file"),
     ] {
         let error = load(&[flag]).unwrap_err().to_string();

@@ -14,6 +14,8 @@ mod load;
 mod local_ports;
 mod lock;
 mod mapped;
+mod mountinfo;
+mod mounts;
 mod per_cpu;
 mod pins;
 mod preconditions;
@@ -30,6 +32,7 @@ pub use error::KernelError;
 pub use links::{Attached, Attachments, Failed, LinkOptions, Links, Role};
 pub use load::{KernelLog, Programs};
 pub use local_ports::masquerade_ports;
+pub use mounts::{Mounted, Mounts, mount_missing};
 pub use tables::MapTables;
 
 use std::path::PathBuf;

@@ -82,7 +82,14 @@ impl Cluster {
     /// Whether every list has been complete once: nothing may be programmed before. A source that knows no nodes
     /// sends an empty list of them.
     pub fn is_complete(&self) -> bool {
-        self.complete.services && self.complete.endpoint_slices && self.complete.nodes
+        self.awaited_lists().next().is_none()
+    }
+
+    /// The kinds whose list has not been complete yet.
+    pub fn awaited_lists(&self) -> impl Iterator<Item = &'static str> {
+        let Lists { services, endpoint_slices, nodes } = self.complete;
+        let kinds = [("Services", services), ("EndpointSlices", endpoint_slices), ("Nodes", nodes)];
+        kinds.into_iter().filter_map(|(kind, complete)| (!complete).then_some(kind))
     }
 
     /// Takes in an event. Objects that are equal to the known ones touch nothing.

@@ -143,6 +143,11 @@ impl Reconciler {
         self.failed.or_else(|| self.space.release_at().filter(|_| !self.refused.is_empty()))
     }
 
+    /// Whether a write failed, so that the maps do not hold all that is wanted until [`Self::retry`].
+    pub fn is_behind(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// Services that are refused as a whole. What an earlier version of one has in the maps is still in force.
     pub fn refused(&self) -> impl Iterator<Item = Problem> {
         self.refused.iter().map(|(name, shortage)| refusal(name, shortage))

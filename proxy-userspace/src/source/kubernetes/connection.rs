@@ -100,6 +100,11 @@ impl Connection {
     }
 }
 
+/// The servers that a connection would be made to.
+pub(super) async fn addresses(config: &KubernetesConfig) -> Result<Servers, SourceError> {
+    client_config(config).await.map(|(_, addresses)| Servers::new(addresses))
+}
+
 /// Credentials with the address to name in requests, and the addresses to connect to.
 async fn client_config(config: &KubernetesConfig) -> Result<(Config, Vec<Uri>), SourceError> {
     let given = config.servers.iter().map(String::as_str).map(str::trim).filter(|server| !server.is_empty());

@@ -30,6 +30,14 @@ pub struct KubernetesConfig {
     pub servers: Vec<String>,
 }
 
+/// The addresses that are connected to, as far as they are known: what is wrong with the settings is not told here.
+pub(super) async fn describe(config: &KubernetesConfig) -> String {
+    match connection::addresses(config).await {
+        Ok(servers) => servers.to_string(),
+        Err(_) => "the API server".into(),
+    }
+}
+
 /// Runs until the receiver is gone.
 pub(super) async fn run(
     config: &KubernetesConfig,
