@@ -72,9 +72,18 @@ impl Machine {
     /// # Errors
     /// Something is otherwise after `limit`, and stays so.
     pub fn expect_again(&self, limit: Duration) -> Result<()> {
+        self.expect_but(limit, |_| false)
+    }
+
+    /// The same, but for differences that are `allowed`.
+    ///
+    /// # Errors
+    /// As [`Machine::expect_again`].
+    pub fn expect_but(&self, limit: Duration, allowed: impl Fn(&str) -> bool) -> Result<()> {
         let deadline = Instant::now() + limit;
         loop {
-            let differences = self.differences(&Self::look()?);
+            let mut differences = self.differences(&Self::look()?);
+            differences.retain(|difference| !allowed(difference));
             if differences.is_empty() {
                 return Ok(());
             }
@@ -104,9 +113,10 @@ impl Members {
         let mut members = Self::default();
         for (pid, folder) in processes()? {
             let groups = fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
-            let is_member = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|group| {
-                group.trim_start_matches('/').split('/').next() == Some(name)
-            });
+            let is_member = groups
+                .lines()
+                .filter_map(|line| line.splitn(3, ':').nth(2))
+                .any(|group| group.trim_start_matches('/').split('/').next() == Some(name));
             // One that has ended meanwhile is none any more.
             if let (true, Some(start)) = (is_member, start(&folder)) {
                 members.processes.insert((pid, start));

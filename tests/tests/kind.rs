@@ -76,11 +76,9 @@ fn comes_up_and_goes(kind: &Kind) -> Result<()> {
     for part in ["kind-control-plane", "kind-worker", "coredns", "proxy:  kube-proxy"] {
         ensure!(status.contains(part), "no {part} in:\n{status}");
     }
-    // All but the one parameter is as before while it is up, seen from the machine's own namespaces.
-    let differences = before.differences(&Machine::look()?);
-    let ours = |line: &&String| line.contains("/sheave-kind") || line.contains("fs/inotify/max_user_instances");
-    let others: Vec<&String> = differences.iter().filter(|line| !ours(line)).collect();
-    eprintln!("while it is up: {others:#?}");
+    // While it is up, the machine's own namespaces show one parameter of it and its control group.
+    let ours = |line: &str| line.contains("/sheave-kind") || line.contains("fs/inotify/max_user_instances");
+    before.expect_but(patience(SETTLE), ours)?;
     let members = Members::of(GROUP)?;
     ensure!(members.processes.len() > 10, "a cluster of {} processes", members.processes.len());
     kind.run(&["down"])?;

@@ -4,7 +4,7 @@
 //! change of version builds anew.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -64,7 +64,7 @@ pub fn path(name: &str) -> Result<PathBuf> {
     // One setting of CGO for all, since with another the standard library and all on top of it are compiled again; and
     // this one, since a container image then holds the program alone.
     let folder = format!("{name}-{}-static", version(source.folder, source.module)?);
-    Ok(workspace::cache_dir().join("go-programs").join(folder).join(name))
+    Ok(cache().join(folder).join(name))
 }
 
 /// Those of `names` that are not built yet.
@@ -86,6 +86,11 @@ pub fn missing<'a>(names: &[&'a str]) -> Result<Vec<&'a str>> {
 /// # Errors
 /// Go is missing or a build fails.
 pub fn ensure(names: &[&str]) -> Result<()> {
+    if missing(names)?.is_empty() {
+        return Ok(());
+    }
+    // Another build may be at the same programs: what it has done need not be done again.
+    let _lock = lock()?;
     let missing = missing(names)?;
     if missing.is_empty() {
         return Ok(());
@@ -121,13 +126,26 @@ pub fn module_source(module: &str) -> Result<PathBuf> {
     answer["Dir"].as_str().map(PathBuf::from).with_context(|| format!("go does not say where {module} is"))
 }
 
+fn cache() -> PathBuf {
+    workspace::cache_dir().join("go-programs")
+}
+
+/// Held until the value is dropped.
+fn lock() -> Result<File> {
+    let folder = cache();
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let file = File::create(folder.join("lock")).context("cannot make the lock of the Go programs")?;
+    file.lock().context("cannot lock the Go programs")?;
+    Ok(file)
+}
+
 fn source(name: &str) -> Result<&'static Source> {
     SOURCES.iter().find(|source| source.name == name).with_context(|| format!("nothing says how {name} is built"))
 }
 
 /// Builds beside and moves at the end: an interrupted build must not look like a finished one.
 fn build(folder: &str, sources: &[&Source]) -> Result<()> {
-    let partial = workspace::cache_dir().join("go-programs/partial");
+    let partial = cache().join("partial");
     fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
     let version = kubernetes_version()?;
     let (major, minor) = version.trim_start_matches('v').split_once('.').unwrap_or_default();

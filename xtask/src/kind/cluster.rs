@@ -1,6 +1,7 @@
 //! The cluster that is up, for all who use it: kubectl, its nodes, its pods, and the place next to it.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -141,6 +142,23 @@ pub fn output(command: &mut Command) -> Result<String> {
         bail!("`{}` failed: {}", words.join(" "), said.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a program with this standard input.
+///
+/// # Errors
+/// It fails.
+pub fn feed(command: &mut Command, text: &str) -> Result<()> {
+    let mut child = command.stdin(Stdio::piped()).spawn().context("start a program of the cluster's")?;
+    let mut input = child.stdin.take().context("its standard input")?;
+    // Should it end early, its status says more than the broken pipe.
+    let _ = input.write_all(text.as_bytes());
+    drop(input);
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("it failed: {status}");
+    }
+    Ok(())
 }
 
 fn node(item: &Value) -> Result<Node> {

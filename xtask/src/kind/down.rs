@@ -14,6 +14,7 @@ use crate::{command, machine};
 /// Not root, or something cannot be removed.
 pub fn run() -> Result<()> {
     machine::require_root("kind down")?;
+    let _lock = state::lock()?;
     let began = std::time::Instant::now();
     let record = match Record::load() {
         Ok(Some(record)) => record,

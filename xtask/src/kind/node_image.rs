@@ -4,7 +4,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -14,7 +14,9 @@ use super::engine::Engine;
 use super::{image_store, node_base, system_images};
 use crate::{command, go_programs};
 
-pub const ENTRYPOINT: &str = "/kind/bin/node-entrypoint.sh";
+/// Where an engine has its images, in its folder.
+const STORE: &str = "storage";
+const ENTRYPOINT: &str = "/kind/bin/node-entrypoint.sh";
 const ADDED: [(&str, &str, u32); 4] = [
     (ENTRYPOINT, include_str!("node-entrypoint.sh"), 0o755),
     ("/kind/bin/pod-routes.sh", include_str!("pod-routes.sh"), 0o755),
@@ -80,8 +82,12 @@ pub fn make(started: impl FnOnce(&Engine) -> Result<()>) -> Result<()> {
         let imported = started(&engine).and_then(|()| import(&engine, &root));
         engine.stop()?;
         imported?;
-        for done in ["root", "images", "containerd"] {
-            cache::remove(&folder.join(done))?;
+        // What it was made of and by.
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path != folder.join(STORE) {
+                cache::remove(&path)?;
+            }
         }
         Ok(())
     })
@@ -91,8 +97,8 @@ pub fn make(started: impl FnOnce(&Engine) -> Result<()>) -> Result<()> {
 ///
 /// # Errors
 /// As [`entry`].
-pub fn store() -> Result<std::path::PathBuf> {
-    Ok(entry()?.path().join("storage"))
+pub fn store() -> Result<PathBuf> {
+    Ok(entry()?.path().join(STORE))
 }
 
 fn add_kind(root: &Path) -> Result<()> {
@@ -162,7 +168,8 @@ fn set_up_containerd(root: &Path) -> Result<()> {
         fs::copy(root.join("usr/lib/cni").join(plugin), plugins.join(plugin)).with_context(|| plugin.to_owned())?;
     }
     // As in kind's Dockerfile: containerd's own, with kind's hook and without limits, which may not be raised here.
-    let spec = command::output(Command::new("chroot").arg(root).args(["ctr", "oci", "spec"])).context("ctr oci spec")?;
+    let spec =
+        command::output(Command::new("chroot").arg(root).args(["ctr", "oci", "spec"])).context("ctr oci spec")?;
     let mut spec: serde_json::Value = serde_json::from_str(&spec)?;
     spec["hooks"]["createContainer"] = serde_json::json!([{"path": "/kind/bin/mount-product-files.sh"}]);
     spec["process"].as_object_mut().context("process of the specification")?.remove("rlimits");
@@ -218,7 +225,8 @@ fn make_executable(path: &Path) -> Result<()> {
 
 /// Sets the only line of a TOML file that gives a key a value.
 fn set(text: &str, key: &str, value: &str) -> Option<String> {
-    let is_line = |line: &str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
+    let is_line =
+        |line: &str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
     text.lines().find(|line| is_line(line))?;
     let indent = |line: &str| line[..line.len() - line.trim_start().len()].to_owned();
     let lines = text.lines().map(|line| match is_line(line) {

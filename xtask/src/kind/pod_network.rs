@@ -1,13 +1,10 @@
 //! The pods' network, without an agent: a link per pod (CNI's `ptp`), and a route per other node. Nothing is translated: a
 //! Service's backend sees the client, and what is measured is the proxy.
 
-use std::io::Write as _;
-use std::process::Stdio;
-
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use super::cluster::{Cluster, Node};
+use super::cluster::{Cluster, Node, feed, output};
 use crate::command;
 
 /// Where pod-routes.sh of the node image finds what it is to do.
@@ -66,7 +63,7 @@ fn configuration(v4: &str, v6: &str) -> serde_json::Value {
 
 /// The bridge is the nodes' way out, and its end of the network must know the way back: pods ask the name server there.
 fn beside(cluster: &Cluster, nodes: &[Node]) -> Result<()> {
-    let bridge = super::cluster::output(&mut cluster.engine(["network", "inspect", "kind", "--format", "{{.NetworkInterface}}"]))?;
+    let bridge = output(&mut cluster.engine(["network", "inspect", "kind", "--format", "{{.NetworkInterface}}"]))?;
     let bridge = bridge.trim();
     let mut lines = format!("address replace 169.254.77.254/24 dev {bridge} scope link\n");
     lines += &format!("address replace fe80::77:254/64 dev {bridge} nodad\n");
@@ -95,20 +92,6 @@ fn write_file(cluster: &Cluster, node: &Node, path: &str, text: &str) -> Result<
     let script = r#"mkdir -p "$(dirname "$0")" && cat > "$0.new" && mv "$0.new" "$0""#;
     feed(&mut cluster.on_node(&node.name, ["sh", "-c", script, path]), text)
         .with_context(|| format!("cannot write {path} on {}", node.name))
-}
-
-/// Runs a program with this standard input.
-pub(super) fn feed(command: &mut std::process::Command, text: &str) -> Result<()> {
-    let mut child = command.stdin(Stdio::piped()).spawn().context("start a program of the cluster's")?;
-    let mut input = child.stdin.take().context("its standard input")?;
-    // Should it end early, its status says more than the broken pipe.
-    let _ = input.write_all(text.as_bytes());
-    drop(input);
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("it failed: {status}");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

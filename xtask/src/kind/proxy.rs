@@ -3,8 +3,7 @@
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
-use super::cluster::{Cluster, output};
-use super::pod_network::feed;
+use super::cluster::{Cluster, feed, output};
 use super::state::CLUSTER;
 use crate::{command, workspace};
 
@@ -12,7 +11,7 @@ use crate::{command, workspace};
 const LIMIT: &str = "--timeout=300s";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Proxy {
+pub enum Provider {
     /// This checkout's, by deploy/kind
     Sheave,
     /// Kubernetes' own, in nftables mode
@@ -21,7 +20,7 @@ pub enum Proxy {
     None,
 }
 
-impl Proxy {
+impl Provider {
     /// As the command line has it.
     pub fn name(self) -> &'static str {
         match self {
@@ -37,15 +36,15 @@ impl Proxy {
 ///
 /// # Errors
 /// It does not become ready in time.
-pub fn install(cluster: &Cluster, proxy: Proxy) -> Result<()> {
+pub fn install(cluster: &Cluster, proxy: Provider) -> Result<()> {
     match proxy {
-        Proxy::None => return Ok(()),
-        Proxy::Sheave => {
+        Provider::None => return Ok(()),
+        Provider::Sheave => {
             let manifests = workspace::root().join("deploy/kind");
             command::run(&mut cluster.kubectl(["apply", "--kustomize", &manifests.to_string_lossy()]))?;
             rollout(cluster, "daemonset/sheave")?;
         }
-        Proxy::KubeProxy => kube_proxy(cluster)?,
+        Provider::KubeProxy => kube_proxy(cluster)?,
     }
     rollout(cluster, "deployment/coredns")
 }

@@ -1,7 +1,7 @@
 //! The folder of the cluster that is up, and the record of what `down` must remove and put back.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
@@ -38,6 +38,23 @@ const RECORD: &str = "record.json";
 
 pub fn folder() -> PathBuf {
     cache::folder().join("cluster")
+}
+
+/// Held by whoever makes or removes a cluster, until the value is dropped.
+///
+/// # Errors
+/// Somebody else does at this moment, or the cache cannot be written.
+pub fn lock() -> Result<File> {
+    let folder = cache::folder();
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let file = File::create(folder.join("lock")).context("cannot make the lock of the cluster")?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another `cargo xtask kind` makes or removes the cluster at this moment")
+        }
+        Err(TryLockError::Error(error)) => Err(error).context("cannot lock the cluster"),
+    }
 }
 
 pub fn path(name: &str) -> PathBuf {

@@ -38,16 +38,26 @@ pub fn run() -> Result<()> {
         command::run(&mut cluster.kubectl(list))?;
         println!();
     }
-    hints();
-    Ok(())
+    hints(&cluster)
 }
 
 /// What to type next.
-pub fn hints() {
+///
+/// # Errors
+/// The API server does not answer.
+pub fn hints(cluster: &Cluster) -> Result<()> {
+    let nodes = cluster.nodes()?;
+    let address = nodes.iter().flat_map(|node| &node.addresses).next().map_or("NODE", String::as_str);
     let script = |name: &str| state::path(name).display().to_string();
     let lines = [
-        (format!("{} get pods --all-namespaces", script(scripts::KUBECTL)), "kubectl, with this cluster's address and rights"),
-        (format!("{} curl http://NODE:PORT/", script(scripts::ENTER)), "a program next to the cluster, as its clients are"),
+        (
+            format!("{} get pods --all-namespaces", script(scripts::KUBECTL)),
+            "kubectl, with this cluster's address and rights",
+        ),
+        (
+            format!("{} curl http://{address}:NODEPORT/", script(scripts::ENTER)),
+            "a program next to the cluster, as its clients are",
+        ),
         ("cargo xtask kind status".to_owned(), "nodes, pods, proxy"),
         ("cargo xtask kind down".to_owned(), "removes all of it"),
     ];
@@ -56,4 +66,5 @@ pub fn hints() {
         eprintln!("  {line}");
         eprintln!("      {meaning}");
     }
+    Ok(())
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, output};
 use super::engine::Engine;
 use super::progress::{Progress, Step, say, spoken};
-use super::proxy::{self, Proxy};
+use super::proxy::{self, Provider};
 use super::state::{self, CLUSTER, Record};
 use super::{
     configuration, down, engine, interrupt, node_base, node_image, parameters, pod_network, scripts, status,
@@ -19,8 +19,8 @@ use crate::{command, go_programs, image, machine, setup, workspace};
 #[derive(clap::Args)]
 pub struct Options {
     /// Who answers at the addresses of Services
-    #[arg(long, value_enum, default_value_t = Proxy::Sheave)]
-    proxy: Proxy,
+    #[arg(long, value_enum, default_value_t = Provider::Sheave)]
+    proxy: Provider,
     /// How many nodes, the control plane's among them
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
     nodes: u32,
@@ -44,6 +44,7 @@ const PROXY: Step = Step { name: "proxy", seconds: 20 };
 /// Not root, a cluster is up already, or one of the steps fails: then what was made of the cluster is removed.
 pub fn run(options: &Options) -> Result<()> {
     machine::require_root("kind up")?;
+    let _lock = state::lock()?;
     if let Some(record) = Record::load()? {
         let is_up = record.complete && record.engine.is_none_or(engine::is_running);
         if is_up {
@@ -56,8 +57,7 @@ pub fn run(options: &Options) -> Result<()> {
     setup::kind_tools()?;
     interrupt::watch()?;
     let image = options.node_image.clone().map_or_else(node_image::name, Ok)?;
-    let mut record =
-        Record { machine_engine, proxy: options.proxy.name().to_owned(), image, ..Record::default() };
+    let mut record = Record { machine_engine, proxy: options.proxy.name().to_owned(), image, ..Record::default() };
     let mut progress = Progress::new(steps(options)?);
     progress.announce();
     let done = build(options, &mut record, &mut progress).and_then(|()| start(options, &mut record, &mut progress));
@@ -75,11 +75,10 @@ pub fn run(options: &Options) -> Result<()> {
         record.image,
         record.proxy
     ));
-    if options.proxy == Proxy::None {
+    if options.proxy == Provider::None {
         say("without a proxy no Service answers: CoreDNS does not become ready");
     }
-    status::hints();
-    Ok(())
+    status::hints(&Cluster::running()?)
 }
 
 /// What is not in the cache, and what is never there.
@@ -95,7 +94,7 @@ fn steps(options: &Options) -> Result<Vec<Step>> {
         steps.push(NODE_IMAGE);
     }
     steps.push(WORKLOADS);
-    if options.proxy == Proxy::Sheave {
+    if options.proxy == Provider::Sheave {
         steps.push(IMAGE);
     }
     steps.push(NODES);
@@ -103,7 +102,7 @@ fn steps(options: &Options) -> Result<Vec<Step>> {
         steps.push(NETWORK);
     }
     steps.push(LOAD);
-    if options.proxy != Proxy::None {
+    if options.proxy != Provider::None {
         steps.push(PROXY);
     }
     Ok(steps)
@@ -137,7 +136,7 @@ fn build(options: &Options, record: &mut Record, progress: &mut Progress) -> Res
 /// Starts the cluster.
 fn start(options: &Options, record: &mut Record, progress: &mut Progress) -> Result<()> {
     let mut archives = step(progress, WORKLOADS, workloads::archives)?;
-    if options.proxy == Proxy::Sheave {
+    if options.proxy == Provider::Sheave {
         archives.push(step(progress, IMAGE, || image::build(&image::Options::default()))?);
     }
     step(progress, NODES, || create(options, record))?;
@@ -146,7 +145,7 @@ fn start(options: &Options, record: &mut Record, progress: &mut Progress) -> Res
         step(progress, NETWORK, || pod_network::set_up(&cluster))?;
     }
     step(progress, LOAD, || load(&cluster, &archives))?;
-    if options.proxy != Proxy::None {
+    if options.proxy != Provider::None {
         step(progress, PROXY, || proxy::install(&cluster, options.proxy))?;
     }
     record.complete = true;
@@ -187,7 +186,7 @@ fn create(options: &Options, record: &mut Record) -> Result<()> {
 /// `down` would remove what is not ours.
 fn refuse_existing(record: &mut Record) -> Result<()> {
     let mut kind = Cluster::begun(record.clone()).kind(["get", "nodes"])?;
-    let nodes = super::cluster::output(&mut kind)?;
+    let nodes = output(&mut kind)?;
     if !nodes.trim().is_empty() {
         record.machine_engine = None;
         bail!("this machine has a kind cluster named {CLUSTER} already, which is none of ours: {}", nodes.trim());
