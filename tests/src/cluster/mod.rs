@@ -34,7 +34,7 @@ mod probe;
 mod process;
 pub mod residue;
 mod stage;
-mod sysctl;
+pub(crate) mod sysctl;
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,6 @@
 //! `cargo xtask image`: the container image as an OCI archive, made without a container engine. It holds one file, the
 //! agent as a static program. `deploy/Dockerfile` makes the same where an engine is at hand.
 
-mod archive;
 mod description;
 mod program;
 
@@ -11,8 +10,11 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, anyhow};
 use oci_spec::distribution::Reference;
 
+use crate::oci::{Compression, Image, Layer};
 use crate::workspace;
 
+/// In the image.
+const PROGRAM: &str = "/usr/local/bin/sheave";
 /// What `deploy/kind` names.
 const DEFAULT_NAME: &str = "docker.io/library/sheave:dev";
 
@@ -50,13 +52,22 @@ pub fn run(options: &Options) -> Result<()> {
 /// A name that is none, a tool that is missing, a build that fails, or a file that cannot be written.
 pub fn build(options: &Options) -> Result<PathBuf> {
     let name = name(options)?;
-    let program = program::build()?;
-    let program = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    let mut layer = Layer::new();
+    layer.program(PROGRAM, &program::build()?)?;
     let output = match &options.output {
         Some(file) => std::path::absolute(file)?,
         None => workspace::target_dir().join("sheave-image.tar"),
     };
-    let content = archive::archive(&program, &name, &description::labels(), description::created())?;
+    let image = Image {
+        name,
+        entrypoint: vec![PROGRAM.to_owned()],
+        command: vec!["--help".to_owned()],
+        labels: description::labels(),
+        created: description::created(),
+        created_by: "cargo xtask image",
+        compression: Compression::Best,
+    };
+    let content = image.archive(layer)?;
     // Beside it and renamed: whoever reads the old one meanwhile keeps a whole one.
     let partial = output.with_added_extension("partial");
     fs::write(&partial, content).with_context(|| format!("cannot write {}", partial.display()))?;

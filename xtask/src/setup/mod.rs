@@ -9,7 +9,7 @@ mod static_target;
 use anyhow::{Context as _, Result};
 
 pub use kernel::Kernel;
-pub use packages::{Package, download};
+pub use packages::Package;
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -52,6 +52,21 @@ pub fn virtual_machine_tools() -> Result<()> {
         Package { program: "modprobe", name: "kmod" },
         Package { program: "strip", name: "binutils" },
         Package { program: "xz", name: "xz-utils" },
+    ])
+}
+
+/// What a kind cluster and its node image are made with. Netavark and its name server lie outside of the path.
+pub fn kind_tools() -> Result<()> {
+    packages::ensure(&[
+        Package { program: "podman", name: "podman" },
+        Package { program: "/usr/lib/podman/netavark", name: "netavark" },
+        Package { program: "/usr/lib/podman/aardvark-dns", name: "aardvark-dns" },
+        Package { program: "runc", name: "runc" },
+        Package { program: "iptables", name: "iptables" },
+        Package { program: "ip", name: "iproute2" },
+        Package { program: "nsenter", name: "util-linux" },
+        Package { program: "mmdebstrap", name: "mmdebstrap" },
+        Package { program: "cc", name: "gcc" },
     ])
 }
 
