@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use proxy_common::wire::Address;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
@@ -42,16 +43,18 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         warn!("{warning}");
     }
     let tick = Tick::detect()?;
-    let node_settings = node_settings(&config, tick)?;
+    let mut node_settings = node_settings(&config, tick)?;
     let Runtime { tables, programs, log } = Runtime::open(&options(&config.kernel))?;
     if let Some(log) = log {
         tokio::spawn(log.run());
     }
     let links = Links::start(programs, link_options(&config)).await?;
     let limits = Limits { services: config.kernel.max_services as usize, ..Limits::default() };
+    let reconciler = Reconciler::adopt(&tables, limits)?;
+    node_settings.node_ports_before = reconciler.local_addresses().map(Address::ip).collect();
     let mut agent = Agent {
         cluster: Cluster::new(&config.node_name, config.settings),
-        reconciler: Reconciler::adopt(&tables, limits)?,
+        reconciler,
         tables,
         interfaces: links.interfaces(),
         links,
@@ -223,6 +226,7 @@ fn node_settings(config: &AgentConfig, tick: Tick) -> anyhow::Result<NodeSetting
     let ticks_per_second = tick.length().as_secs_f64().recip();
     Ok(NodeSettings {
         node_port_addresses: config.node_port_addresses.clone(),
+        node_ports_before: Vec::new(),
         cluster_cidrs: config.cluster_cidrs.clone(),
         bind_address: config.bind_address,
         masquerade_ports: masquerade_ports()?,
