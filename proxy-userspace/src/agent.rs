@@ -86,7 +86,9 @@ impl Agent {
         let mut source = tokio::spawn(async move { source.run(&node_name, sender).await });
         let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
         let mut interrupted = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-        let mut file = config.file.as_ref().map(FileWatch::new);
+        if let Some(file) = &config.file {
+            tokio::spawn(FileWatch::new(file).warn());
+        }
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let retry_at = self.reconciler.retry_at().filter(|_| self.is_ready).map(|at| self.started + at);
@@ -103,9 +105,6 @@ impl Agent {
                 () = sleep_until(retry_at) => {
                     let report = self.reconciler.retry(&mut self.tables, self.started.elapsed());
                     log_report("retry", &report, None);
-                }
-                () = changed(file.as_mut()) => {
-                    warn!("the configuration file has changed; restart the agent to use it");
                 }
                 _ = terminated.recv() => break,
                 _ = interrupted.recv() => break,
@@ -211,13 +210,6 @@ fn log_problems(problems: &[Problem]) {
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn changed(file: Option<&mut FileWatch>) {
-    match file {
-        Some(file) => file.changed().await,
         None => std::future::pending().await,
     }
 }
