@@ -10,5 +10,6 @@ pub mod desired;
 pub mod kernel;
 pub mod model;
 pub mod object;
+mod own_thread;
 pub mod reconcile;
 pub mod source;
