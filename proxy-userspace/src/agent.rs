@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use proxy_common::wire::Address;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, AgentArgs, AgentConfig, FileWatch, KernelConfig, Loaded};
-use crate::desired::{NodeSettings, node_addresses, node_state};
+use crate::desired::{NodeSettings, NodeState, node_addresses, node_state};
 use crate::kernel::tick::Tick;
 use crate::kernel::{AttachMode, Capacities, LinkOptions, Links, MapTables, Options, Runtime, masquerade_ports};
 use crate::model::{Changes, Cluster, Interface, Problem};
+use crate::own_thread;
 use crate::reconcile::{Limits, Reconciler, Report};
-use crate::source::Message;
+use crate::source::{Message, SourceError};
 
 /// A UDP flow that is idle for longer gets a backend anew: the time after which conntrack forgets a flow with replies
 /// (`nf_conntrack_udp_timeout_stream`, Linux 4.20).
@@ -44,14 +45,15 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     }
     let tick = Tick::detect()?;
     let mut node_settings = node_settings(&config, tick)?;
-    let Runtime { tables, programs, log } = Runtime::open(&options(&config.kernel))?;
+    let limits = Limits { services: config.kernel.max_services as usize, ..Limits::default() };
+    let options = options(&config.kernel);
+    let opened = own_thread::spawn("loading", async move { open(&options, limits) })?;
+    let (Runtime { tables, programs, log }, reconciler) = opened.await.context("loading")??;
+    node_settings.node_ports_before = reconciler.local_addresses().map(Address::ip).collect();
     if let Some(log) = log {
         tokio::spawn(log.run());
     }
     let links = Links::start(programs, link_options(&config)).await?;
-    let limits = Limits { services: config.kernel.max_services as usize, ..Limits::default() };
-    let reconciler = Reconciler::adopt(&tables, limits)?;
-    node_settings.node_ports_before = reconciler.local_addresses().map(Address::ip).collect();
     let mut agent = Agent {
         cluster: Cluster::new(&config.node_name, config.settings),
         reconciler,
@@ -59,11 +61,27 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         interfaces: links.interfaces(),
         links,
         node_settings,
+        node_state: None,
         started: Instant::now(),
         is_ready: false,
     };
     info!(node = config.node_name, pin_dir = %config.kernel.pin_dir.display(), "waiting for the first complete lists");
-    agent.serve(&config).await
+    if let Some(file) = &config.file {
+        tokio::spawn(FileWatch::new(file).warn());
+    }
+    // Reading a large list and writing all maps take as long as they take, as loading does. None of them keeps another
+    // one waiting, nor the devices, which are followed by a task of this thread.
+    let (sender, messages) = mpsc::channel(4 * BATCH);
+    let AgentConfig { source, node_name, .. } = config;
+    let source = own_thread::spawn("source", async move { source.run(&node_name, sender).await })?;
+    own_thread::spawn("maps", async move { agent.serve(messages, source).await })?.await.context("writing maps")?
+}
+
+/// Loads the programs and reads what the maps hold.
+fn open(options: &Options, limits: Limits) -> anyhow::Result<(Runtime, Reconciler)> {
+    let runtime = Runtime::open(options)?;
+    let reconciler = Reconciler::adopt(&runtime.tables, limits)?;
+    Ok((runtime, reconciler))
 }
 
 struct Agent {
@@ -73,6 +91,8 @@ struct Agent {
     interfaces: watch::Receiver<Vec<Interface>>,
     links: Links,
     node_settings: NodeSettings,
+    /// The last one that the reconciler was given.
+    node_state: Option<NodeState>,
     /// Where the clock of the reconciler begins.
     started: Instant,
     /// The first complete state is in the maps, and the programs are on the devices.
@@ -80,15 +100,13 @@ struct Agent {
 }
 
 impl Agent {
-    async fn serve(&mut self, config: &AgentConfig) -> anyhow::Result<()> {
-        let (sender, mut messages) = mpsc::channel(4 * BATCH);
-        let (source, node_name) = (config.source.clone(), config.node_name.clone());
-        let mut source = tokio::spawn(async move { source.run(&node_name, sender).await });
+    async fn serve(
+        &mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut source: oneshot::Receiver<Result<(), SourceError>>,
+    ) -> anyhow::Result<()> {
         let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
         let mut interrupted = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-        if let Some(file) = &config.file {
-            tokio::spawn(FileWatch::new(file).warn());
-        }
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let retry_at = self.reconciler.retry_at().filter(|_| self.is_ready).map(|at| self.started + at);
@@ -173,7 +191,12 @@ impl Agent {
             return;
         }
         let state = node_state(&self.interfaces.borrow_and_update(), &self.cluster, &self.node_settings);
+        // Most devices that come and go have no address that matters.
+        if self.node_state.as_ref() == Some(&state) {
+            return;
+        }
         let report = self.reconciler.set_node(&mut self.tables, &state, self.started.elapsed());
+        self.node_state = Some(state);
         log_report("node", &report, None);
     }
 }

@@ -9,4 +9,5 @@ mod inventory;
 mod ours;
 mod preconditions;
 mod reading;
+mod responsiveness;
 mod sandbox;
