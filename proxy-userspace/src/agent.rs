@@ -4,20 +4,22 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use proxy_common::wire::Address;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, AgentArgs, AgentConfig, FileWatch, KernelConfig, Loaded};
-use crate::desired::{NodeSettings, node_addresses, node_state};
+use crate::desired::{NodeSettings, NodeState, node_addresses, node_state};
 use crate::health::{self, Awaited, Reporter, Status};
 use crate::kernel::tick::Tick;
 use crate::kernel::{
     AttachMode, Attachments, Capacities, Failed, LinkOptions, Links, MapTables, Options, Runtime, masquerade_ports,
 };
 use crate::model::{Changes, Cluster, Interface, Problem};
+use crate::own_thread;
 use crate::reconcile::{Limits, Reconciler, Report};
-use crate::source::Message;
+use crate::source::{Message, SourceError};
 
 /// A UDP flow that is idle for longer gets a backend anew: the time after which conntrack forgets a flow with replies
 /// (`nf_conntrack_udp_timeout_stream`, Linux 4.20).
@@ -47,21 +49,25 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     // From here on probes are answered, whatever takes its time.
     let reporter = health::start(config.healthz_address).context("starting the thread that answers probes")?;
     let tick = Tick::detect()?;
-    let node_settings = node_settings(&config, tick)?;
-    let Runtime { tables, programs, log } = Runtime::open(&options(&config.kernel))?;
+    let mut node_settings = node_settings(&config, tick)?;
+    let limits = Limits { services: config.kernel.max_services as usize, ..Limits::default() };
+    let options = options(&config.kernel);
+    let opened = own_thread::spawn("loading", async move { open(&options, limits) })?;
+    let (Runtime { tables, programs, log }, reconciler) = opened.await.context("loading")??;
+    node_settings.node_ports_before = reconciler.local_addresses().map(Address::ip).collect();
     if let Some(log) = log {
         tokio::spawn(log.run());
     }
     let links = Links::start(programs, link_options(&config)).await?;
-    let limits = Limits { services: config.kernel.max_services as usize, ..Limits::default() };
     let mut agent = Agent {
         cluster: Cluster::new(&config.node_name, config.settings),
-        reconciler: Reconciler::adopt(&tables, limits)?,
+        reconciler,
         tables,
         interfaces: links.interfaces(),
         attachments: links.attachments(),
         links,
         node_settings,
+        node_state: None,
         started: Instant::now(),
         is_ready: false,
         is_written: false,
@@ -69,7 +75,22 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         source: config.source.describe().await,
     };
     info!(node = config.node_name, pin_dir = %config.kernel.pin_dir.display(), "waiting for the first complete lists");
-    agent.serve(&config).await
+    if let Some(file) = &config.file {
+        tokio::spawn(FileWatch::new(file).warn());
+    }
+    // Reading a large list and writing all maps take as long as they take, as loading does. None of them keeps another
+    // one waiting, nor the devices, which are followed by a task of this thread.
+    let (sender, messages) = mpsc::channel(4 * BATCH);
+    let AgentConfig { source, node_name, .. } = config;
+    let source = own_thread::spawn("source", async move { source.run(&node_name, sender).await })?;
+    own_thread::spawn("maps", async move { agent.serve(messages, source).await })?.await.context("writing maps")?
+}
+
+/// Loads the programs and reads what the maps hold.
+fn open(options: &Options, limits: Limits) -> anyhow::Result<(Runtime, Reconciler)> {
+    let runtime = Runtime::open(options)?;
+    let reconciler = Reconciler::adopt(&runtime.tables, limits)?;
+    Ok((runtime, reconciler))
 }
 
 struct Agent {
@@ -80,6 +101,8 @@ struct Agent {
     attachments: watch::Receiver<Attachments>,
     links: Links,
     node_settings: NodeSettings,
+    /// The last one that the reconciler was given.
+    node_state: Option<NodeState>,
     /// Where the clock of the reconciler begins.
     started: Instant,
     /// The lists are complete: maps and devices follow them from now on.
@@ -92,13 +115,13 @@ struct Agent {
 }
 
 impl Agent {
-    async fn serve(&mut self, config: &AgentConfig) -> anyhow::Result<()> {
-        let (sender, mut messages) = mpsc::channel(4 * BATCH);
-        let (source, node_name) = (config.source.clone(), config.node_name.clone());
-        let mut source = tokio::spawn(async move { source.run(&node_name, sender).await });
+    async fn serve(
+        &mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut source: oneshot::Receiver<Result<(), SourceError>>,
+    ) -> anyhow::Result<()> {
         let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
         let mut interrupted = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-        let mut file = config.file.as_ref().map(FileWatch::new);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             self.publish();
@@ -118,9 +141,6 @@ impl Agent {
                 () = sleep_until(retry_at) => {
                     let report = self.reconciler.retry(&mut self.tables, self.started.elapsed());
                     log_report("retry", &report, None);
-                }
-                () = changed(file.as_mut()) => {
-                    warn!("the configuration file has changed; restart the agent to use it");
                 }
                 _ = terminated.recv() => break,
                 _ = interrupted.recv() => break,
@@ -207,7 +227,12 @@ impl Agent {
             return;
         }
         let state = node_state(&self.interfaces.borrow_and_update(), &self.cluster, &self.node_settings);
+        // Most devices that come and go have no address that matters.
+        if self.node_state.as_ref() == Some(&state) {
+            return;
+        }
         let report = self.reconciler.set_node(&mut self.tables, &state, self.started.elapsed());
+        self.node_state = Some(state);
         log_report("node", &report, None);
     }
 }
@@ -248,17 +273,11 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-async fn changed(file: Option<&mut FileWatch>) {
-    match file {
-        Some(file) => file.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
 fn node_settings(config: &AgentConfig, tick: Tick) -> anyhow::Result<NodeSettings> {
     let ticks_per_second = tick.length().as_secs_f64().recip();
     Ok(NodeSettings {
         node_port_addresses: config.node_port_addresses.clone(),
+        node_ports_before: Vec::new(),
         cluster_cidrs: config.cluster_cidrs.clone(),
         bind_address: config.bind_address,
         masquerade_ports: masquerade_ports()?,

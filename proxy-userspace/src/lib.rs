@@ -11,6 +11,7 @@ pub mod health;
 pub mod kernel;
 pub mod model;
 pub mod object;
+mod own_thread;
 pub mod reconcile;
 pub mod source;
 pub mod yaml;

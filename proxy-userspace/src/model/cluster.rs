@@ -1,4 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 use super::{Delta, EndpointSlice, Event, Node, ObjectName, Problem, Protocol, Service, Settings};
 
@@ -13,6 +16,8 @@ pub struct Cluster {
     /// The service that each known slice belongs to.
     owners: HashMap<ObjectName, ObjectName>,
     node: Option<Node>,
+    /// The addresses of the last object of this node that had any.
+    node_addresses: Vec<IpAddr>,
     unmatched: HashMap<ObjectName, BTreeSet<(String, Protocol)>>,
     complete: Lists,
 }
@@ -64,6 +69,12 @@ impl Cluster {
     /// The object of this node.
     pub fn node(&self) -> Option<&Node> {
         self.node.as_ref()
+    }
+
+    /// The addresses of this node's object, in its order, internal ones first. Those that it had last while it is gone
+    /// or has none: they are still the node's. Empty before the first ones.
+    pub fn node_addresses(&self) -> &[IpAddr] {
+        &self.node_addresses
     }
 
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
@@ -182,6 +193,7 @@ impl Cluster {
     }
 
     fn apply_nodes(&mut self, delta: Delta<Node>, changes: &mut Changes) {
+        let is_first = !self.complete.nodes && self.node.is_none();
         let node = match delta {
             Delta::Replace(list) => {
                 self.complete.nodes = true;
@@ -194,7 +206,25 @@ impl Cluster {
         let zone = |node: &Option<Node>| node.as_ref().and_then(|node| node.zone.clone());
         changes.all = zone(&node) != zone(&self.node);
         changes.node = node != self.node;
-        self.node = node;
+        let before = std::mem::replace(&mut self.node, node);
+        if let Some(node) = self.node.as_ref().filter(|node| !node.addresses.is_empty()) {
+            self.node_addresses.clone_from(&node.addresses);
+        } else if is_first || before.is_some_and(|node| !node.addresses.is_empty()) {
+            changes.problems.push(self.no_node_addresses());
+        }
+    }
+
+    /// kube-proxy only logs it as well.
+    fn no_node_addresses(&self) -> Problem {
+        let what = if self.node.is_some() { "has no addresses" } else { "does not exist" };
+        let then = match &self.node_addresses[..] {
+            [] => "until it has, NodePorts with nodePortAddresses \"primary\" begin to answer nowhere".to_owned(),
+            last => format!(
+                "the last ones stay in use: {}",
+                last.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+            ),
+        };
+        Problem::new("Node", &ObjectName::new("", &self.node_name), format!("{what}; {then}"))
     }
 
     /// Ports without a counterpart in any slice, if they had one at the last call. A service whose slices have no

@@ -3,6 +3,8 @@ use std::{
     time::Duration,
 };
 
+use proxy_common::wire::Address;
+
 use super::{
     adopt::{Adopted, adopt},
     batch::Batch,
@@ -91,6 +93,11 @@ impl Reconciler {
         reconciler.node.adopt(&snapshot);
         reconciler.enter_ports();
         Ok(reconciler)
+    }
+
+    /// Addresses on which NodePorts answer, as the maps hold them.
+    pub fn local_addresses(&self) -> impl Iterator<Item = &Address> {
+        self.node.local_addresses()
     }
 
     /// A full sync: `services` are all there are. Only differences are written.

@@ -115,6 +115,11 @@ impl Cluster {
         &self.manifests
     }
 
+    /// Writes the Node objects anew, as they were at first.
+    pub fn write_node_objects(&self) -> Result<()> {
+        self.manifests.nodes(&self.nodes)
+    }
+
     /// Logs and other files of this cluster; gone with it.
     pub fn directory(&self) -> &Path {
         &self.directory.0
