@@ -1,8 +1,9 @@
 //! A place of its own for a test: namespaces that vanish with the thread that holds them.
 
 use std::future::Future;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use aya::util::KernelVersion;
@@ -111,6 +112,15 @@ pub fn modes() -> &'static [AttachMode] {
 /// `ip` in the namespaces of the calling thread.
 pub fn ip(arguments: &str) {
     run("ip", arguments);
+}
+
+/// Many lines of `ip` in the namespaces of the calling thread, at once and whatever becomes of one of them.
+pub fn batch(lines: &[String]) {
+    let mut command = Command::new("ip");
+    let mut child =
+        command.args(["-force", "-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
+    child.wait().unwrap();
 }
 
 /// Runs a command in the namespaces of the calling thread; what it prints.

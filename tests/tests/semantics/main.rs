@@ -58,6 +58,7 @@ impl World {
         let list: Vec<String> = node_port_addresses.iter().map(ToString::to_string).collect();
         let settings_of_node = NodeSettings {
             node_port_addresses: NodePortAddresses::parse(&list).unwrap().unwrap_or_default(),
+            node_ports_before: Vec::new(),
             cluster_cidrs: cluster_cidrs.iter().map(|text| text.parse().unwrap()).collect(),
             bind_address: None,
             masquerade_ports: 61000..=65535,
