@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use proxy_common::{
-    datapath::{Family, Inserted, Lookup, Packet, Parse, Record, Reject, Row, Seat, V4, V6},
+    datapath::{Family, Inserted, Lookup, Packet, Parse, Record, Reject, Row, Seat, Seats, V4, V6},
     reason::{Hook, Reason},
     wire::{
         Address, Backend, COUNTERS as COUNTER_ROWS, Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend,
@@ -58,11 +58,11 @@ static OPENING6: PerCpuArray<FlowKey6, SIZED_BY_LOADER> = PerCpuArray::new();
 static PROVEN4: Array<FlowKey4, SIZED_BY_LOADER> = Array::new();
 #[btf_map]
 static PROVEN6: Array<FlowKey6, SIZED_BY_LOADER> = Array::new();
-/// By family, how many seats were taken so far. 64 bits: BPF adds no less at once.
+/// How many seats were taken so far, by family and then by kind; in 64 bits, since BPF adds no less at once.
 #[btf_map]
 static OPENING_HANDS: PerCpuArray<u32, 2> = PerCpuArray::new();
 #[btf_map]
-static PROVEN_HANDS: Array<u64, 2> = Array::new();
+static PROVEN_HANDS: Array<u64, 4> = Array::new();
 #[btf_map]
 static LOCAL_ADDRESSES: HashMap<Address, u32, SIZED_BY_LOADER> = HashMap::new();
 #[btf_map]
@@ -211,9 +211,16 @@ impl Lookup for Maps {
     }
 
     #[inline(always)]
-    fn peek<F: Family>(&self, key: &F::Key) -> Option<F::Flow> {
+    fn peek<F: Family>(&self, key: &F::Key, found: &mut F::Flow) -> bool {
+        let Some(flow) = Self::flow::<F>(key) else { return false };
         // SAFETY: as in `find`.
-        Self::flow::<F>(key).map(|flow| unsafe { flow.read() })
+        *found = unsafe { flow.read() };
+        true
+    }
+
+    #[inline(always)]
+    fn has<F: Family>(&self, key: &F::Key) -> bool {
+        Self::flow::<F>(key).is_some()
     }
 
     #[inline(always)]
@@ -308,17 +315,17 @@ impl Record for Maps {
         // SAFETY: a helper without arguments.
         let cpu = unsafe { bpf_get_smp_processor_id() };
         // SAFETY: a live value of this CPU, of the type that the family has.
-        Some(Seat { name: (cpu << CPU_SHIFT | index & 0xffff) & !PROVEN, key: unsafe { &mut *place } })
+        Some(Seat { name: (cpu << CPU_SHIFT | index & 0xffff) & !PROVEN, index, key: unsafe { &mut *place } })
     }
 
     #[inline(always)]
-    fn proven_seat<F: Family>(&self) -> Option<Seat<'_, F::Key>> {
+    fn proven_seat<F: Family>(&self, datagrams: bool) -> Option<Seat<'_, F::Key>> {
         let config = self.config()?;
-        let (seats, family) = if F::V6 { (config.proven_seats6, 1) } else { (config.proven_seats4, 0) };
-        let hand = PROVEN_HANDS.get_ptr_mut(family)?;
+        let (seats, family) = if F::V6 { (config.proven_seats6, 2) } else { (config.proven_seats4, 0) };
+        let hand = PROVEN_HANDS.get_ptr_mut(family + u32::from(datagrams))?;
         // SAFETY: a live, aligned map value.
         let taken = unsafe { fetch_increment(hand) };
-        let index = taken as u32 & seats.wrapping_sub(1);
+        let index = Seats::index(seats, datagrams, taken as u32);
         let place: *mut F::Key = if F::V6 {
             PROVEN6.get_ptr_mut(index)?.cast()
         } else {
@@ -326,7 +333,20 @@ impl Record for Maps {
         };
         // SAFETY: a live value of the type that the family has. Another CPU gets this seat only when the hand has gone
         // round, and who reads a key that is being written finds no flow or another's, whose seat has another name.
-        Some(Seat { name: PROVEN | index, key: unsafe { &mut *place } })
+        Some(Seat { name: PROVEN | index, index, key: unsafe { &mut *place } })
+    }
+
+    #[inline(always)]
+    fn seat<F: Family>(&self, index: u32, key: &F::Key) {
+        let place: Option<*mut F::Key> = if F::V6 {
+            PROVEN6.get_ptr_mut(index).map(|place| place.cast())
+        } else {
+            PROVEN4.get_ptr_mut(index).map(|place| place.cast())
+        };
+        if let Some(place) = place {
+            // SAFETY: as in `proven_seat`.
+            unsafe { *place = *key };
+        }
     }
 
     #[inline(always)]
@@ -372,24 +392,32 @@ impl Record for Maps {
 
     #[inline(always)]
     fn apart<const PART: u8, F: Parse + Reject, P: Packet>(&self, packet: &mut P) -> u32 {
-        parts::call::<PART, F, P>(packet.context())
+        parts::on_packet::<PART, F, P>(packet.context())
+    }
+
+    #[inline(always)]
+    fn work<const WORK: u8, F: Family>(&self) -> u32 {
+        parts::on_tables::<WORK, F>()
+    }
+
+    #[inline(always)]
+    fn rewrite<F: Parse + Reject, P: Packet>(&self, packet: &mut P, row: &Row<F>) -> bool {
+        parts::rewrite::<F, P>(packet.context(), row)
     }
 
     /// By `bpf_loop` (Linux 5.17).
     #[inline(always)]
-    fn repeat<C, S: Fn(&Self, u32, &mut C) -> bool>(&self, turns: u32, state: &mut C, _: S) {
+    fn repeat<S: Fn(&Self, u32) -> bool>(&self, turns: u32, _: S) {
         const { assert!(size_of::<S>() == 0, "a step captures nothing") };
-        let callback = turn::<C, S> as unsafe extern "C" fn(u32, *mut c_void) -> i64;
+        let callback = turn::<S> as unsafe extern "C" fn(u32, *mut c_void) -> i64;
         // SAFETY: the callback takes what it is given here.
-        unsafe { bpf_loop(turns, callback as *mut c_void, ptr::from_mut(state).cast(), 0) };
+        unsafe { bpf_loop(turns, callback as *mut c_void, ptr::null_mut(), 0) };
     }
 }
 
 /// One turn of [`Maps::repeat`].
-unsafe extern "C" fn turn<C, S: Fn(&Maps, u32, &mut C) -> bool>(turn: u32, state: *mut c_void) -> i64 {
-    // SAFETY: a value without a size; `state` is what was given to `bpf_loop`.
-    unsafe {
-        let step: S = mem::zeroed();
-        i64::from(step(&Maps, turn, &mut *state.cast::<C>()))
-    }
+unsafe extern "C" fn turn<S: Fn(&Maps, u32) -> bool>(turn: u32, _: *mut c_void) -> i64 {
+    // SAFETY: a value without a size.
+    let step: S = unsafe { mem::zeroed() };
+    i64::from(step(&Maps, turn))
 }

@@ -6,17 +6,23 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use proxy_common::wire::Address;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, AgentArgs, AgentConfig, FileWatch, KernelConfig, Loaded};
-use crate::desired::{NodeSettings, Seats, node_addresses, node_state};
+use crate::desired::{NodeSettings, NodeState, Seats, node_addresses, node_state};
+use crate::health::{self, Awaited, Reporter, Status};
 use crate::kernel::tick::Tick;
-use crate::kernel::{AttachMode, Capacities, LinkOptions, Links, MapTables, Options, Runtime, Swept, masquerade_ports};
+use crate::kernel::{
+    AttachMode, Attachments, Capacities, Failed, LinkOptions, Links, MapTables, Options, Runtime, Swept,
+    masquerade_ports,
+};
 use crate::model::{Changes, Cluster, Interface, Problem};
+use crate::own_thread;
 use crate::reconcile::{Limits, Reconciler, Report};
-use crate::source::Message;
+use crate::source::{Message, SourceError};
 use timeouts::timeouts;
 
 /// TCP resets and ICMP errors that one CPU may send in a second: as many as the kernel's own limit for a host
@@ -36,27 +42,52 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     for warning in &warnings {
         warn!("{warning}");
     }
+    // From here on probes are answered, whatever takes its time.
+    let reporter = health::start(config.healthz_address).context("starting the thread that answers probes")?;
     let tick = Tick::detect()?;
-    let Runtime { tables, programs, sweeper, log } = Runtime::open(&options(&config.kernel))?;
-    let node_settings = node_settings(&config, tick, tables.seats())?;
+    let limits = Limits { services: config.kernel.max_services as usize, ..Limits::default() };
+    let options = options(&config.kernel);
+    let opened = own_thread::spawn("loading", async move { open(&options, limits) })?;
+    let (Runtime { tables, programs, sweeper, log }, reconciler) = opened.await.context("loading")??;
+    let mut node_settings = node_settings(&config, tick, tables.seats())?;
+    node_settings.node_ports_before = reconciler.local_addresses().map(Address::ip).collect();
     if let Some(log) = log {
         tokio::spawn(log.run());
     }
     let links = Links::start(programs, link_options(&config)).await?;
-    let limits = Limits { services: config.kernel.max_services as usize, ..Limits::default() };
     let mut agent = Agent {
         cluster: Cluster::new(&config.node_name, config.settings.clone()),
-        reconciler: Reconciler::adopt(&tables, limits)?,
+        reconciler,
         tables,
         interfaces: links.interfaces(),
+        attachments: links.attachments(),
         links,
         swept: sweeper.start()?,
         node_settings,
+        node_state: None,
         started: Instant::now(),
         is_ready: false,
+        is_written: false,
+        reporter,
+        source: config.source.describe().await,
     };
     info!(node = config.node_name, pin_dir = %config.kernel.pin_dir.display(), "waiting for the first complete lists");
-    agent.serve(&config).await
+    if let Some(file) = &config.file {
+        tokio::spawn(FileWatch::new(file).warn());
+    }
+    // Reading a large list and writing all maps take as long as they take, as loading does. None of them keeps another
+    // one waiting, nor the devices, which are followed by a task of this thread.
+    let (sender, messages) = mpsc::channel(4 * BATCH);
+    let AgentConfig { source, node_name, .. } = config;
+    let source = own_thread::spawn("source", async move { source.run(&node_name, sender).await })?;
+    own_thread::spawn("maps", async move { agent.serve(messages, source).await })?.await.context("writing maps")?
+}
+
+/// Loads the programs and reads what the maps hold.
+fn open(options: &Options, limits: Limits) -> anyhow::Result<(Runtime, Reconciler)> {
+    let runtime = Runtime::open(options)?;
+    let reconciler = Reconciler::adopt(&runtime.tables, limits)?;
+    Ok((runtime, reconciler))
 }
 
 struct Agent {
@@ -64,25 +95,34 @@ struct Agent {
     reconciler: Reconciler,
     tables: MapTables,
     interfaces: watch::Receiver<Vec<Interface>>,
+    attachments: watch::Receiver<Attachments>,
     links: Links,
     swept: watch::Receiver<Option<Swept>>,
     node_settings: NodeSettings,
+    /// The last one that the reconciler was given.
+    node_state: Option<NodeState>,
     /// Where the clock of the reconciler begins.
     started: Instant,
-    /// The first complete state is in the maps, and the programs are on the devices.
+    /// The lists are complete: maps and devices follow them from now on.
     is_ready: bool,
+    /// The first complete state is in the maps.
+    is_written: bool,
+    reporter: Reporter,
+    /// Where the lists come from, in words.
+    source: String,
 }
 
 impl Agent {
-    async fn serve(&mut self, config: &AgentConfig) -> anyhow::Result<()> {
-        let (sender, mut messages) = mpsc::channel(4 * BATCH);
-        let (source, node_name) = (config.source.clone(), config.node_name.clone());
-        let mut source = tokio::spawn(async move { source.run(&node_name, sender).await });
+    async fn serve(
+        &mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut source: oneshot::Receiver<Result<(), SourceError>>,
+    ) -> anyhow::Result<()> {
         let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
         let mut interrupted = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-        let mut file = config.file.as_ref().map(FileWatch::new);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
+            self.publish();
             let retry_at = self.reconciler.retry_at().filter(|_| self.is_ready).map(|at| self.started + at);
             tokio::select! {
                 count = messages.recv_many(&mut batch, BATCH), if !messages.is_closed() || !messages.is_empty() => {
@@ -95,12 +135,11 @@ impl Agent {
                 }
                 Ok(()) = self.interfaces.changed() => self.sync_node(),
                 Ok(()) = self.swept.changed() => self.forget(),
+                Ok(()) = self.attachments.changed() => {}
+                () = self.reporter.due() => {}
                 () = sleep_until(retry_at) => {
                     let report = self.reconciler.retry(&mut self.tables, self.started.elapsed());
                     log_report("retry", &report, None);
-                }
-                () = changed(file.as_mut()) => {
-                    warn!("the configuration file has changed; restart the agent to use it");
                 }
                 _ = terminated.recv() => break,
                 _ = interrupted.recv() => break,
@@ -150,6 +189,7 @@ impl Agent {
     /// The first sync. Only with the maps complete do the programs go to the devices, where they replace those of an
     /// earlier agent.
     async fn start(&mut self) -> anyhow::Result<()> {
+        self.reporter.publish(Status { awaited: vec![Awaited::Sync] });
         self.is_ready = true;
         // Which services are affected says nothing before all of them are compiled.
         let _ = self.cluster.set_interfaces(&self.interfaces.borrow());
@@ -161,9 +201,26 @@ impl Agent {
             devices = attachments.attached.len(),
             failed = attachments.failed.len(),
             seconds = self.started.elapsed().as_secs_f64(),
-            "ready"
+            "the first complete state is in force"
         );
         Ok(())
+    }
+
+    /// Tells those who probe how things are.
+    fn publish(&mut self) {
+        self.is_written |= self.is_ready && !self.reconciler.is_behind();
+        let mut awaited = Vec::new();
+        if !self.is_ready {
+            let kinds = self.cluster.awaited_lists().collect();
+            awaited.push(Awaited::Lists { kinds, source: self.source.clone() });
+        } else if !self.is_written {
+            awaited.push(Awaited::Sync);
+        }
+        let devices = self.attachments.borrow_and_update();
+        let failed = devices.failed.iter().map(|Failed { name, cause }| (name.clone(), cause.clone()));
+        awaited.extend(failed.map(|(name, cause)| Awaited::Device { name, cause }));
+        drop(devices);
+        self.reporter.publish(Status { awaited });
     }
 
     fn sync_node(&mut self) {
@@ -173,7 +230,12 @@ impl Agent {
         let now = self.started.elapsed();
         let changes = self.cluster.set_interfaces(&self.interfaces.borrow_and_update());
         let state = node_state(&self.interfaces.borrow(), &self.cluster, &self.node_settings);
-        let mut report = self.reconciler.set_node(&mut self.tables, &state, now);
+        let mut report = Report::default();
+        // Most devices that come and go have no address that matters.
+        if self.node_state.as_ref() != Some(&state) {
+            report += self.reconciler.set_node(&mut self.tables, &state, now);
+            self.node_state = Some(state);
+        }
         if !changes.services.is_empty() {
             report += self.reconciler.follow(&mut self.tables, &self.cluster, &changes, now);
         }
@@ -227,17 +289,11 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-async fn changed(file: Option<&mut FileWatch>) {
-    match file {
-        Some(file) => file.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
 fn node_settings(config: &AgentConfig, tick: Tick, seats: Seats) -> anyhow::Result<NodeSettings> {
     let ticks_per_second = tick.length().as_secs_f64().recip();
     Ok(NodeSettings {
         node_port_addresses: config.node_port_addresses.clone(),
+        node_ports_before: Vec::new(),
         bind_address: config.bind_address,
         masquerade_ports: masquerade_ports()?,
         timeouts: timeouts(&config.conntrack, tick),

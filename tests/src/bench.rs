@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use aya::maps::{HashMap, MapData};
 use proxy_common::{
     reason::Hook,
-    wire::{Address, Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Frontend, FrontendKey, Side},
+    wire::{Address, Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Frontend, FrontendKey, Role, Side},
 };
 use serde::Serialize;
 
@@ -83,7 +83,7 @@ pub fn packets(options: &Options) -> anyhow::Result<Report> {
     let extra: Vec<_> = extra.into_iter().map(|(&key, &frontend)| (key, frontend)).collect();
     let size = options.services * 16 + 64;
     let services = options.services + 8;
-    let sizes = Sizes { frontends: services, services, slots: size, backends: size, ..Sizes::default() };
+    let sizes = Sizes { frontends: services, services, slots: size, backends: size, flows: FLOWS, seats: SEATS, ..Sizes::default() };
     let mut hosts = Vec::new();
     for xdp in [false, true] {
         let mut kernel = Kernel::load(sizes, devices, xdp)?;
@@ -196,8 +196,15 @@ fn other(v6: bool) -> SocketAddr {
     SocketAddr::new(ip(v6, 0xff03), PORT)
 }
 
+/// Entries of a flow table, and seats of flows that have not proved themselves: as on a node, more than are begun.
+const FLOWS: u32 = 65_536;
+const SEATS: u32 = 8_192;
+
 fn world(services: u32) -> World {
-    (1..=services).fold(World::default(), |world, id| {
+    let mut empty = World::default();
+    (empty.config.opening_seats4, empty.config.opening_seats6) = (SEATS, SEATS);
+    (empty.config.proven_seats4, empty.config.proven_seats6) = (FLOWS, FLOWS);
+    (1..=services).fold(empty, |world, id| {
         [false, true].into_iter().fold(world, |world, v6| {
             // Both families of the last service only, so that the table has as many elements as there are services.
             if v6 && id != services {
@@ -273,7 +280,7 @@ fn new_flows(kernel: &mut Kernel, v6: bool, options: &Options) -> anyhow::Result
     let mut times = Vec::new();
     for port in 1024..1024 + options.new_flows {
         let packet = Packet::tcp(SocketAddr::new(client(v6).ip(), port), vip, flag::SYN).bytes();
-        let outcome = kernel.repeat(Hook::UplinkIngress, &packet, 1)?;
+        let outcome = kernel.repeat(Hook::PodIngress, &packet, 1)?;
         ensure!(outcome.bytes != packet, "the first packet of a flow was not translated");
         times.push(outcome.duration.as_nanos() as f64);
     }

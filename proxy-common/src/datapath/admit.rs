@@ -2,11 +2,11 @@
 
 use super::{
     Family, Packet, Record, Row, SocketQuery,
-    class::classify,
+    class::{classify, is_pod_address},
     decide::{Decision, Origin, Pick, decide},
     family::State,
     flow_hash,
-    judge::{client_key, is_clients, life, prove, reply_key},
+    judge::{is_clients, life, make_reply_key},
     over::since,
     parse::{Headers, TCP},
     part::Code,
@@ -44,58 +44,62 @@ pub fn harmless<F: Family>(headers: &Headers<F>) -> u8 {
     headers.seen() & !(Seen::FIN | Seen::RST)
 }
 
-/// Looks at the entry of a packet, if there is one, or decides what becomes of its flow.
+/// Decides what becomes of a packet that no entry speaks for. Where there is one that is right if its frontend is still
+/// whose it was, `row.ask` says so.
 #[inline(always)]
 pub fn meet<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
-    let known = row.known != 0;
-    if known && review::<F, T>(tables, row) {
-        return Code::DONE;
+    let frontend = if tables.may_be_frontend(Filter::frontend(&F::destination(&row.headers.key))) {
+        find_frontend::<F, T>(tables, &row.headers)
+    } else {
+        None
+    };
+    if row.ask != 0 {
+        let client = F::state(&row.flow);
+        if is_owned(tables, frontend.as_ref(), &client) {
+            tables.stamp::<F>(&row.client_key, tables.config().map_or(0, |config| config.epoch));
+            return Code::DONE;
+        }
     }
-    match choose::<F, P, T>(packet, tables, row) {
-        Code::NEW if known => Code::ANEW,
-        code => code,
+    match frontend {
+        Some(frontend) => choose::<F, P, T>(packet, tables, row, &frontend),
+        None => stranger::direct::<F, T>(tables, row),
     }
 }
 
 /// Whether the entry of the packet, as it was before it, still speaks for its flow. Established TCP is never cut; what
-/// opens a flow, and UDP, goes to a backend that still serves, of the service port that has the frontend now.
+/// opens a flow, and UDP, goes to a backend that still serves, of the service port that has the frontend now:
+/// [`Code::ASK`].
 #[inline(always)]
-fn review<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> bool {
-    let Some(config) = tables.config() else { return true };
+pub fn review<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
+    let Some(config) = tables.config() else { return Code::DONE };
     let client = F::state(&row.flow);
-    let tuple = row.headers.tuple();
+    let protocol = row.headers.protocol();
     row.client_key = row.headers.key;
-    row.reply_key = reply_key::<F>(&row.flow, tuple.protocol);
-    let Some(reply) = tables.peek::<F>(&row.reply_key) else { return false };
-    if F::tuple(&reply, tuple.protocol).reversed() != tuple {
-        return false;
+    make_reply_key::<F>(&mut row.reply_key, &row.flow, protocol);
+    if !tables.peek::<F>(&row.reply_key, &mut row.other.reply) || !F::is_reverse(&row.other.reply, &row.client_key) {
+        return Code::ANEW;
     }
-    let reply = F::state(&reply);
-    let mut life = life(tuple.protocol, &client, &reply);
+    let reply = F::state(&row.other.reply);
+    let mut life = life(protocol, &client, &reply);
     let flags = row.headers.tcp_flags;
-    if tuple.protocol == TCP && !tcp::opens(flags) {
+    if protocol == TCP && !tcp::opens(flags) {
         if flags & (TcpFlags::FIN | TcpFlags::RST) != 0 {
             // Whoever can write another's address ends none of his flows: not from another link.
             if row.is_at_pod_link() && row.device != reply.subject {
-                return true;
+                return Code::DONE;
             }
             tables.note::<F>(&row.client_key, row.headers.seen());
         }
     } else if life.is_over(tables.now(), false, &config.timeouts)
-        || (tuple.protocol == TCP && is_used_again(client.seen, reply.seen))
+        || (protocol == TCP && is_used_again(client.seen, reply.seen))
     {
-        return false;
-    } else if tuple.protocol == TCP || client.stamp != config.epoch {
-        if !is_owned::<F, T>(tables, row, &client) {
-            return false;
-        }
-        tables.stamp::<F>(&row.client_key, config.epoch);
+        return Code::ANEW;
+    } else if protocol == TCP || client.stamp != config.epoch {
+        // An entry that is current again proves itself with the next packet.
+        return Code::ASK;
     }
     life.client.seen |= row.headers.seen();
-    if !life.proven && life.is_answered() {
-        prove::<F, T>(tables, row);
-    }
-    true
+    if !life.proven && life.is_answered() { Code::PROVE } else { Code::DONE }
 }
 
 /// Whether a SYN opens a new connection from the port of an earlier one. A client that has sent nothing but a reset
@@ -109,62 +113,48 @@ fn is_used_again(client: u8, reply: u8) -> bool {
 /// Whether the frontend that the client dialled still leads to the backend of its flow; for a flow straight to an
 /// endpoint, whether no frontend has taken that address.
 #[inline(always)]
-fn is_owned<F: Family, T: Record>(tables: &T, row: &Row<F>, client: &State) -> bool {
-    let frontend = find_frontend::<F, T>(tables, &row.headers);
+fn is_owned<T: Record>(tables: &T, frontend: Option<&Frontend>, client: &State) -> bool {
+    let Some(frontend) = frontend else { return client.role == Role::DIRECT };
     if client.role == Role::DIRECT {
-        return frontend.is_none();
+        return false;
     }
-    let (Some((_, frontend)), Some(backend)) = (frontend, tables.backend(client.subject)) else { return false };
-    frontend.service == backend.service
-        && backend.generation == client.generation
-        && backend.flags & BackendFlags::SERVING != 0
+    tables.backend(client.subject).is_some_and(|backend| {
+        frontend.service == backend.service
+            && backend.generation == client.generation
+            && backend.flags & BackendFlags::SERVING != 0
+    })
 }
 
-/// The part for a second answer of a UDP flow, whose reply entry is the packet's: a server that goes on sending is as
-/// good as a client that asks again.
-#[inline(always)]
-pub fn proved<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
-    row.reply_key = row.headers.key;
-    row.client_key = client_key::<F>(&row.flow, row.headers.protocol());
-    if tables.peek::<F>(&row.client_key).is_some_and(|client| is_clients(F::state(&client).role)) {
-        prove::<F, T>(tables, row);
-    }
-    Code::DONE
-}
-
-/// Finds the frontend and its backend, and begins the entry of the client's packets: its tuple has the client's own
+/// Chooses the backend of a frontend, and begins the entry of the client's packets: its tuple has the client's own
 /// address and port yet.
 #[inline(always)]
-fn choose<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
-    let tuple = row.headers.tuple();
-    let dialled = F::wide(tuple.destination);
-    let frontend = if tables.may_be_frontend(Filter::frontend(&dialled)) {
-        find_frontend::<F, T>(tables, &row.headers)
-    } else {
-        None
-    };
-    let Some((_, frontend)) = frontend else { return stranger::direct::<F, T>(tables, row) };
-    let client = F::wide(tuple.source);
+fn choose<F: Family, P: Packet, T: Record>(
+    packet: &mut P,
+    tables: &T,
+    row: &mut Row<F>,
+    frontend: &Frontend,
+) -> u32 {
     if frontend.policy.is_node_address() && has_own_socket(packet, &row.headers) {
         tables.count(row.hook(), Reason::OwnSocket);
         return Code::PASS;
     }
-    if tuple.protocol == TCP && !tcp::opens(row.headers.tcp_flags) {
+    if row.headers.protocol() == TCP && !tcp::opens(row.headers.tcp_flags) {
         return Code::MID_FLOW;
     }
     let by_pod_link = row.is_at_pod_link();
-    let class = classify(tables, &client, row.device, by_pod_link);
+    let class = classify(tables, &F::source(&row.headers.key), row.device, by_pod_link);
     let dice = Dice { tables, headers: &row.headers };
-    let (id, backend, masquerade) = match decide(tables, &frontend, &Origin { class, by_pod_link, v6: F::V6 }, &dice) {
+    let pod_address = is_pod_address(tables, &F::source(&row.headers.key));
+    let origin = Origin { class, by_pod_link, pod_address, v6: F::V6 };
+    let (id, backend, masquerade) = match decide(tables, frontend, &origin, &dice) {
         Decision::To { id, backend, masquerade } => (id, backend, masquerade),
         Decision::Reject => return Code::REFUSED,
         Decision::NoLocalEndpoint => return Code::drop(Reason::NoLocalEndpoint),
         Decision::Stale => return Code::drop(Reason::StaleTables),
     };
-    let sent = super::Tuple { destination: F::narrow(&backend.address), destination_port: backend.port, ..tuple };
     let fast = !by_pod_link && backend.flags & BackendFlags::LOCAL == 0;
     let flags = match () {
-        () if sent.destination == sent.source => FlowFlags::HAIRPIN,
+        () if backend.address == F::source(&row.headers.key) => FlowFlags::HAIRPIN,
         () if masquerade && fast => FlowFlags::MASQUERADE | FlowFlags::FAST,
         () if masquerade => FlowFlags::MASQUERADE,
         () => 0,
@@ -178,7 +168,9 @@ fn choose<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut
         flags,
         seen: row.headers.seen(),
     };
-    row.flow = F::flow(&sent, state);
+    F::set_tuple(&mut row.flow, &row.headers.key);
+    F::aim(&mut row.flow, &backend.address, backend.port);
+    F::set_state(&mut row.flow, state);
     Code::NEW
 }
 
@@ -215,22 +207,17 @@ fn has_own_socket<F: Family, P: Packet>(packet: &P, headers: &Headers<F>) -> boo
 
 /// The frontend that a packet is for. ClusterIPs and other addresses first, NodePorts last.
 #[inline(always)]
-pub fn find_frontend<F: Family, T: Record>(tables: &T, headers: &Headers<F>) -> Option<(FrontendKey, Frontend)> {
-    let tuple = headers.tuple();
-    find::<F, T>(tables, F::wide(tuple.destination), tuple.destination_port, tuple.protocol)
+fn find_frontend<F: Family, T: Record>(tables: &T, headers: &Headers<F>) -> Option<Frontend> {
+    let key = &headers.key;
+    find::<F, T>(tables, F::destination(key), F::destination_port(key), F::protocol(key))
 }
 
-/// The frontend at an address and port.
+/// The frontend at an address and port, which is in network order.
 #[inline(always)]
-pub fn find<F: Family, T: Record>(
-    tables: &T,
-    address: Address,
-    port: u16,
-    protocol: u8,
-) -> Option<(FrontendKey, Frontend)> {
+pub fn find<F: Family, T: Record>(tables: &T, address: Address, port: u16, protocol: u8) -> Option<Frontend> {
     let mut key = FrontendKey { address, port, protocol, scope: Scope::ADDRESS };
     if let Some(frontend) = tables.frontend(&key) {
-        return Some((key, frontend));
+        return Some(frontend);
     }
     let config = tables.config()?;
     let number = u16::from_be(port);
@@ -239,5 +226,5 @@ pub fn find<F: Family, T: Record>(
     }
     key.address = Address::ANY;
     key.scope = F::NODE_PORT;
-    tables.frontend(&key).map(|frontend| (key, frontend))
+    tables.frontend(&key)
 }

@@ -1,9 +1,9 @@
 //! Who replies belong to: whoever holds the key that they are found by owns the tuple.
 
 use super::{
-    Family, Inserted, Record, Row,
-    judge::{Judged, end, is_fresh, judge, make_room, trace},
-    part::Code,
+    Family, Inserted, Record,
+    judge::{Judged, is_fresh, trace},
+    part::{Code, Work},
     row::{Claimed, Entered},
 };
 use crate::{reason::Reason, wire::Role};
@@ -16,13 +16,11 @@ const CALM_DRAWS: u32 = 16;
 
 /// Takes the reply key of `row.claim` under a port that is free; a flow that is over gives way.
 #[inline(always)]
-pub fn claim<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
-    draw_all::<F, T>(tables, row);
-    if row.claim.end == Claimed::FULL {
-        make_room::<F, T>(tables, row);
-        row.claim.keep = 1;
-        draw_all::<F, T>(tables, row);
-    }
+pub fn claim<F: Family, T: Record>(tables: &T) -> u32 {
+    let Some(row) = tables.row::<F>() else { return Code::PASS };
+    row.claim.end = Claimed::NOT_YET;
+    tables.repeat(DRAWS, draw::<F, T>);
+    let Some(row) = tables.row::<F>() else { return Code::PASS };
     match row.claim.end {
         Claimed::YES => {}
         Claimed::FULL => return Code::drop(Reason::FlowTableFull),
@@ -31,7 +29,7 @@ pub fn claim<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
     if F::state(&row.claim.reply).role == Role::REPLY {
         row.reply_key = row.claim.key;
         row.entered |= Entered::REPLY;
-        row.flow = F::flow(&F::parts(&row.claim.key).reversed(), F::state(&row.flow));
+        F::set_reverse_tuple(&mut row.flow, &row.claim.key);
     } else {
         row.mask_reply_key = row.claim.key;
         row.entered |= Entered::MASK_REPLY;
@@ -40,20 +38,12 @@ pub fn claim<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
 }
 
 #[inline(always)]
-fn draw_all<F: Family, T: Record>(tables: &T, row: &mut Row<F>) {
-    row.claim.end = Claimed::NOT_YET;
-    let mut row = row;
-    tables.repeat(DRAWS, &mut row, |tables, turn, row| draw::<F, T>(tables, turn, row));
-}
-
-#[inline(always)]
-fn draw<F: Family, T: Record>(tables: &T, turn: u32, row: &mut Row<F>) -> bool {
-    let Row { claim, other, .. } = row;
+fn draw<F: Family, T: Record>(tables: &T, turn: u32) -> bool {
+    let Some(row) = tables.row::<F>() else { return true };
+    let (claim, other) = (&mut row.claim, &mut row.other);
     if claim.keep == 0 {
-        let mut tuple = F::parts(&claim.key);
         let choice = (u64::from(tables.random()) * u64::from(claim.ports)) >> 32;
-        tuple.destination_port = ((claim.low + choice as u32) as u16).to_be();
-        claim.key = F::key(&tuple, F::side(&claim.key));
+        F::set_destination_port(&mut claim.key, ((claim.low + choice as u32) as u16).to_be());
     }
     claim.keep = 0;
     match tables.insert::<F>(&claim.key, &claim.reply) {
@@ -61,32 +51,51 @@ fn draw<F: Family, T: Record>(tables: &T, turn: u32, row: &mut Row<F>) -> bool {
             claim.end = Claimed::YES;
             return true;
         }
+        Inserted::Full if claim.end == Claimed::FULL => return true,
         Inserted::Full => {
+            // Once more, when there is room.
             claim.end = Claimed::FULL;
-            return true;
+            claim.keep = 1;
+            let _ = tables.work::<{ Work::ROOM }, F>();
+            return false;
         }
         Inserted::Exists => {}
     }
+    claim.end = Claimed::NOT_YET;
     other.key = claim.key;
-    let Some(held) = tables.peek::<F>(&other.key) else { return false };
-    other.flow = held;
-    let traced = trace::<F, T>(tables, other);
-    if traced {
-        let judged = judge::<F, T>(tables, other, turn >= CALM_DRAWS);
+    if !tables.peek::<F>(&other.key, &mut other.flow) {
+        return false;
+    }
+    let held = F::state(&other.flow);
+    if trace::<F, T>(tables, other) {
+        let judged = if turn < CALM_DRAWS {
+            tables.work::<{ Work::JUDGE }, F>()
+        } else {
+            tables.work::<{ Work::JUDGE_PRESSED }, F>()
+        };
         if judged == Judged::ALIVE {
             return false;
         }
         if judged == Judged::OVER {
-            end::<F, T>(tables, other);
-            claim.keep = 1;
+            let _ = tables.work::<{ Work::END }, F>();
+            keep::<F, T>(tables);
             return false;
         }
     }
     // An entry that leads to no client: left behind, unless it is being made right now.
-    let role = F::state(&other.flow).role;
-    if (role == Role::REPLY || role == Role::MASK_REPLY) && !is_fresh::<F, T>(tables, &other.flow) {
-        tables.remove::<F>(&claim.key);
-        claim.keep = 1;
+    if (held.role == Role::REPLY || held.role == Role::MASK_REPLY) && !is_fresh(tables, &held) {
+        if let Some(row) = tables.row::<F>() {
+            tables.remove::<F>(&row.claim.key);
+        }
+        keep::<F, T>(tables);
     }
     false
+}
+
+/// Tries the present port once more.
+#[inline(always)]
+fn keep<F: Family, T: Record>(tables: &T) {
+    if let Some(row) = tables.row::<F>() {
+        row.claim.keep = 1;
+    }
 }

@@ -5,7 +5,10 @@ use crate::wire::{Address, Class, ConfigFlags, DeviceFlags};
 /// `detectLocalMode`): behind a pod link there may as well be a virtual machine, or a container of another kind.
 #[inline(always)]
 pub fn classify<L: Lookup>(lookup: &L, source: &Address, device: u32, by_pod_link: bool) -> Class {
-    let Some(config) = lookup.config().filter(|_| by_pod_link) else { return Class::Outside };
+    if !by_pod_link {
+        return Class::Outside;
+    }
+    let Some(config) = lookup.config() else { return Class::Outside };
     let is_pod = match config.is_pod(source) {
         Some(is_pod) => is_pod,
         None if config.flags & ConfigFlags::PODS_BY_DEVICE != 0 => {

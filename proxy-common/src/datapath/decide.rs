@@ -10,6 +10,8 @@ pub struct Origin {
     pub class: Class,
     /// By the link of a pod: its replies find their way without us.
     pub by_pod_link: bool,
+    /// From an address of the cluster's pods, whichever way it came.
+    pub pod_address: bool,
     pub v6: bool,
 }
 
@@ -56,6 +58,11 @@ pub fn set_of<'a, L: Lookup>(lookup: &'a L, frontend: &Frontend, origin: &Origin
 #[inline(always)]
 pub fn masquerades(frontend: &Frontend, origin: &Origin, backend: &Backend) -> bool {
     let remote = backend.flags & BackendFlags::LOCAL == 0;
+    // A pod of another node gets its answer from the address that it dialled only if it comes back through here, whichever
+    // way the network plugin routes.
+    if origin.pod_address && frontend.policy.rule(Class::Pod).masquerade == Masquerade::Always {
+        return true;
+    }
     match frontend.policy.rule(origin.class).masquerade {
         Masquerade::Always => true,
         Masquerade::Remote => remote,

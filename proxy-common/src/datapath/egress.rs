@@ -4,9 +4,8 @@ use super::{
     ingress::{At, count_drop, is_reply},
     over::since,
     parse::{Parse, Parsed, UDP, locate},
-    part::{Code, Part},
+    part::{Code, Part, Work},
     reject::Reject,
-    rewrite::translate,
     stranger::may_be_own,
 };
 use crate::{
@@ -50,7 +49,7 @@ fn family<F: Parse + IcmpRedirect + Reject, P: Packet, T: Record>(packet: &mut P
     if !tables.find::<F>(&row.headers.key, now, row.headers.seen(), &mut row.flow) {
         if udp && at.hook != Hook::PodEgress && may_be_own::<F, T>(tables, &row.headers) {
             row.at(at.hook, at.link, packet.device());
-            let _ = tables.apart::<{ Part::OWN }, F, P>(packet);
+            let _ = tables.work::<{ Work::OWN }, F>();
         }
         return Verdict::Pass;
     }
@@ -63,7 +62,10 @@ fn family<F: Parse + IcmpRedirect + Reject, P: Packet, T: Record>(packet: &mut P
             && state.seen & Seen::ACK != 0
             && since(state.last_seen, now) > 0
         {
-            let _ = tables.apart::<{ Part::PROVE }, F, P>(packet);
+            // A server that goes on sending is as good as a client that asks again.
+            row.reply_key = row.headers.key;
+            F::make_reverse_key(&mut row.client_key, &row.flow, row.headers.protocol(), Side::INGRESS);
+            let _ = tables.work::<{ Work::PROVE }, F>();
         }
         if at.hook == Hook::UplinkEgress && packet.device() != state.subject {
             detour = tables.apart::<{ Part::DETOUR }, F, P>(packet) == Code::REPLY;
@@ -72,13 +74,13 @@ fn family<F: Parse + IcmpRedirect + Reject, P: Packet, T: Record>(packet: &mut P
     let detour = packet.conceal(usize::from(detour)) != 0;
     // The parts have had it meanwhile.
     let Some(row) = tables.row::<F>() else { return Verdict::Pass };
-    if !translate::<F, P>(packet, &row.headers, &row.flow) {
+    if !tables.rewrite::<F, P>(packet, row) {
         return Verdict::Drop(Reason::RewriteFailed);
     }
     if !detour {
         return Verdict::Translate;
     }
-    packet.send_by(row.device, &row.node);
+    packet.send_by(&row.route);
     tables.count(at.hook, Reason::Detour);
     Verdict::Forward
 }

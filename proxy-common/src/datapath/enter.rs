@@ -4,9 +4,9 @@ use super::{
     Family, Inserted, Packet, Record, RouteQuery, Row, Tuple,
     class::is_pod_address,
     family::State,
-    judge::{displace, end, make_room},
+    judge::displace,
     parse::Parse,
-    part::{Code, Part},
+    part::{Code, Part, Work},
     reject::Reject,
     row::Entered,
 };
@@ -19,24 +19,24 @@ use crate::{
 /// calls share a kernel stack of 512 bytes. It holds no reference to the row, which the parts change.
 #[inline(always)]
 pub fn establish<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T) -> u32 {
-    let mut code = tables.apart::<{ Part::PREPARE }, F, P>(packet);
+    let mut code = tables.work::<{ Work::PREPARE }, F>();
     if code == Code::DONE {
-        code = tables.apart::<{ Part::CLAIM }, F, P>(packet);
+        code = tables.work::<{ Work::CLAIM }, F>();
     }
     if code == Code::DONE && is_masqueraded::<F, T>(tables) {
         code = tables.apart::<{ Part::ADDRESS }, F, P>(packet);
         if code == Code::DONE {
-            code = tables.apart::<{ Part::MASK }, F, P>(packet);
+            code = tables.work::<{ Work::MASK }, F>();
         }
         if code == Code::DONE {
-            code = tables.apart::<{ Part::CLAIM }, F, P>(packet);
+            code = tables.work::<{ Work::CLAIM }, F>();
         }
     }
     if code == Code::DONE {
-        code = tables.apart::<{ Part::ENTER }, F, P>(packet);
+        code = tables.work::<{ Work::ENTER }, F>();
     }
     if code != Code::DONE {
-        let _ = tables.apart::<{ Part::UNDO }, F, P>(packet);
+        let _ = tables.work::<{ Work::UNDO }, F>();
     }
     code
 }
@@ -49,40 +49,43 @@ fn is_masqueraded<F: Family, T: Record>(tables: &T) -> bool {
 /// Takes a seat for the flow, whose last holder ends if it has not proved itself, and says what its replies are to be
 /// found by.
 #[inline(always)]
-pub fn prepare<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
-    let Some(seat) = tables.opening_seat::<F>() else { return Code::drop(Reason::FlowTableFull) };
+pub fn prepare<F: Family, T: Record>(tables: &T) -> u32 {
+    let (Some(row), Some(seat)) = (tables.row::<F>(), tables.opening_seat::<F>()) else {
+        return Code::drop(Reason::FlowTableFull);
+    };
     row.other.client_key = *seat.key;
     *seat.key = row.headers.key;
     row.seat = seat.name;
-    if displace::<F, T>(tables, &mut row.other, row.seat) {
+    let displaced = displace::<F, T>(tables, seat.name);
+    let Some(row) = tables.row::<F>() else { return Code::drop(Reason::FlowTableFull) };
+    if displaced {
         tables.count(row.hook(), Reason::Displaced);
     }
     row.entered = 0;
     row.client_key = row.headers.key;
     let state = F::state(&row.flow);
-    let client = row.headers.tuple();
-    let mut sent = F::tuple(&row.flow, client.protocol);
-    let mut side = Side::EGRESS;
-    if state.flags & FlowFlags::HAIRPIN != 0 {
+    let hairpin = state.flags & FlowFlags::HAIRPIN;
+    if hairpin != 0 {
         // Its own address as source would never leave the pod; the address it dialled is one that it sends to its
         // gateway.
-        sent.source = client.destination;
-        side = Side::INGRESS;
+        F::shadow(&mut row.flow, &row.headers.key);
     }
-    row.claim.key = F::key(&sent.reversed(), side);
+    let side = if hairpin != 0 { Side::INGRESS } else { Side::EGRESS };
+    F::make_reverse_key(&mut row.claim.key, &row.flow, row.headers.protocol(), side);
+    F::set_reverse_tuple(&mut row.claim.reply, &row.headers.key);
     let reply = State {
         subject: row.device,
         generation: 0,
         stamp: row.seat,
         last_seen: state.last_seen,
         role: Role::REPLY,
-        flags: state.flags & FlowFlags::HAIRPIN,
+        flags: hairpin,
         seen: 0,
     };
-    row.claim.reply = F::flow(&client.reversed(), reply);
+    F::set_state(&mut row.claim.reply, reply);
     row.claim.keep = 1;
     (row.claim.low, row.claim.ports) = (1024, 65536 - 1024);
-    if !row.is_at_pod_link() && is_pod_address(tables, &F::wide(client.source)) {
+    if !row.is_at_pod_link() && is_pod_address(tables, &F::source(&row.headers.key)) {
         // Connections of a pod of another node straight to the backend are not entered here, so that this flow keeps
         // out of the range of ports that such ones have.
         row.claim.keep = 0;
@@ -131,8 +134,6 @@ fn sent<F: Family>(row: &Row<F>) -> Tuple<F::Address> {
 /// connections of the node itself use the kernel's range of local ports.
 #[inline(always)]
 pub fn prepare_mask<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
-    let tuple = sent(row);
-    let masked = Tuple { source: F::narrow(&row.node), ..tuple };
     let state = F::state(&row.flow);
     let reply = State {
         subject: 0,
@@ -143,8 +144,11 @@ pub fn prepare_mask<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
         flags: state.flags & FlowFlags::FAST,
         seen: 0,
     };
-    row.claim.reply = F::flow(&tuple.reversed(), reply);
-    row.claim.key = F::key(&masked.reversed(), Side::INGRESS);
+    F::make_reverse_key(&mut row.claim.key, &row.flow, row.headers.protocol(), Side::INGRESS);
+    // Between ingress and egress the replies are to be those to the client.
+    F::set_tuple(&mut row.claim.reply, &row.claim.key);
+    F::set_state(&mut row.claim.reply, reply);
+    F::set_destination(&mut row.claim.key, &row.node);
     row.claim.keep = 0;
     (row.claim.low, row.claim.ports) = masquerade_ports(tables);
     Code::DONE
@@ -152,16 +156,18 @@ pub fn prepare_mask<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
 
 /// Enters the mask, if there is one, and the client's packets.
 #[inline(always)]
-pub fn enter<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
+pub fn enter<F: Family, T: Record>(tables: &T) -> u32 {
+    let Some(row) = tables.row::<F>() else { return Code::PASS };
     let state = F::state(&row.flow);
     if row.entered & Entered::MASK_REPLY != 0 {
-        row.mask_key = F::key(&sent(row), Side::EGRESS);
-        let masked = F::parts(&row.mask_reply_key).reversed();
-        row.claim.reply = F::flow(&masked, State { role: Role::MASK, flags: 0, subject: 0, generation: 0, ..state });
+        F::make_key(&mut row.mask_key, &row.flow, row.headers.protocol(), Side::EGRESS);
         // Whoever owns the tuple owns its mask: one that is there was left behind.
-        if tables.peek::<F>(&row.mask_key).is_some_and(|held| F::state(&held).role == Role::MASK) {
+        if tables.peek::<F>(&row.mask_key, &mut row.claim.reply) && F::state(&row.claim.reply).role == Role::MASK {
             tables.remove::<F>(&row.mask_key);
         }
+        F::set_reverse_tuple(&mut row.claim.reply, &row.mask_reply_key);
+        let mask = State { role: Role::MASK, flags: 0, subject: 0, generation: 0, stamp: 0, ..state };
+        F::set_state(&mut row.claim.reply, mask);
         match tables.insert::<F>(&row.mask_key, &row.claim.reply) {
             Inserted::Yes => row.entered |= Entered::MASK,
             Inserted::Exists => return Code::drop(Reason::PortsExhausted),
@@ -170,9 +176,11 @@ pub fn enter<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
     }
     let mut inserted = tables.insert::<F>(&row.client_key, &row.flow);
     if inserted == Inserted::Full {
-        make_room::<F, T>(tables, row);
+        let _ = tables.work::<{ Work::ROOM }, F>();
+        let Some(row) = tables.row::<F>() else { return Code::PASS };
         inserted = tables.insert::<F>(&row.client_key, &row.flow);
     }
+    let Some(row) = tables.row::<F>() else { return Code::PASS };
     match inserted {
         Inserted::Yes => {
             let direct = state.role == Role::DIRECT;
@@ -197,13 +205,5 @@ pub fn undo<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
     if row.entered & Entered::REPLY != 0 {
         tables.remove::<F>(&row.reply_key);
     }
-    Code::DONE
-}
-
-/// Ends the flow that the packet's tuple belonged to until now.
-#[inline(always)]
-pub fn end_old<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
-    row.other.client_key = row.headers.key;
-    end::<F, T>(tables, &mut row.other);
     Code::DONE
 }

@@ -38,6 +38,7 @@ impl IcmpRedirect for V6 {
         const REDIRECTED_HEADER: u8 = 4;
         let mut option = icmp + 40;
         for _ in 0..3 {
+            packet.reach(option + 8);
             let [kind, length]: [u8; 2] = packet.load(option)?;
             if kind == REDIRECTED_HEADER {
                 return Some(option + 8);
@@ -48,6 +49,9 @@ impl IcmpRedirect for V6 {
     }
 }
 
+/// Bytes of the quoted packet that are looked at, without extension headers.
+const QUOTED: usize = 80;
+
 /// Whether the ICMP message at `icmp` is a redirect about a flow that was translated here.
 #[inline(never)]
 pub fn misleads<F: Parse + IcmpRedirect, P: Packet, T: Lookup>(packet: &P, tables: &T, icmp: usize) -> bool {
@@ -55,7 +59,8 @@ pub fn misleads<F: Parse + IcmpRedirect, P: Packet, T: Lookup>(packet: &P, table
         return false;
     }
     let Some(l3) = F::embedded(packet, icmp) else { return false };
+    packet.reach(l3 + QUOTED);
     let mut headers = Headers::<F>::empty();
     F::parse(packet, l3, Side::EGRESS, &mut headers) == Parsed::Ports
-        && tables.peek::<F>(&F::key(&headers.tuple().reversed(), Side::EGRESS)).is_some()
+        && tables.has::<F>(&F::key(&headers.tuple().reversed(), Side::EGRESS))
 }

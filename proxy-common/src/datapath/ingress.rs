@@ -4,15 +4,15 @@ use super::{
     enter::establish,
     family::State,
     parse::{Headers, Parse, Parsed, TCP, locate},
-    part::{Code, Part},
+    part::{Code, Part, Work},
     reject::Reject,
-    rewrite::{set_ttl, swap_hardware_addresses, translate},
+    rewrite::{set_ttl, swap_hardware_addresses},
 };
 use crate::{
     header::{Tcp, Udp},
     reason::{Hook, Reason},
     verdict::Verdict,
-    wire::{ConfigFlags, FlowFlags, Role, Side},
+    wire::{ConfigFlags, Filter, FlowFlags, Role, Side},
 };
 
 /// The way of a packet that comes in through `hook`.
@@ -64,12 +64,23 @@ fn family<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, a
     if known && is_current(&row.headers, &F::state(&row.flow), config, now) {
         return carry::<F, P, T>(packet, tables, at, row);
     }
-    row.known = u32::from(known);
+    if !known && !may_concern_us(tables, &row.headers) {
+        return Verdict::Pass;
+    }
     row.at(at.hook, at.link, packet.device());
-    let mut code = tables.apart::<{ Part::MEET }, F, P>(packet);
-    if code == Code::ANEW {
-        let _ = tables.apart::<{ Part::END }, F, P>(packet);
-        code = Code::NEW;
+    let mut code = if known { tables.work::<{ Work::REVIEW }, F>() } else { Code::NEW };
+    if code == Code::PROVE {
+        code = tables.work::<{ Work::PROVE }, F>();
+    } else if code != Code::DONE {
+        let Some(row) = tables.row::<F>() else { return Verdict::Pass };
+        row.ask = u32::from(code == Code::ASK);
+        code = tables.apart::<{ Part::MEET }, F, P>(packet);
+        if known && code == Code::NEW {
+            // What is left of the flow that had this tuple until now.
+            let Some(row) = tables.row::<F>() else { return Verdict::Pass };
+            row.other.client_key = row.headers.key;
+            let _ = tables.work::<{ Work::END }, F>();
+        }
     }
     let new = code == Code::NEW;
     if new {
@@ -101,19 +112,42 @@ fn family<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, a
     }
 }
 
+/// Whether a packet that no entry knows may be for a frontend, or for what is a backend too: most of a node's packets are
+/// not, and go on after two looks at a bit.
+#[inline(always)]
+fn may_concern_us<F: Family, T: Lookup>(tables: &T, headers: &Headers<F>) -> bool {
+    let key = &headers.key;
+    let address = F::destination(key);
+    tables.may_be_frontend(Filter::frontend(&address))
+        || tables.may_be_target(Filter::target(&address, F::destination_port(key), F::protocol(key)))
+}
+
 /// Applies an ingress entry.
 #[inline(always)]
-fn carry<F: Parse, P: Packet, T: Record>(packet: &mut P, tables: &T, at: At, row: &mut Row<F>) -> Verdict {
-    let Row { headers, flow, .. } = row;
-    let flags = F::state(flow).flags;
-    let forward = flags & FlowFlags::FAST != 0 && shortcut::<F, P, T>(packet, tables, headers, flow);
-    // Linux 6.1 prunes by a number that it knows and that a branch behind a call depends on, and removes what it then
-    // takes for dead: it must not know it.
-    let forward = packet.conceal(usize::from(forward)) != 0;
-    if !translate::<F, P>(packet, headers, flow) {
+fn carry<'a, F: Parse + Reject, P: Packet, T: Record>(
+    packet: &mut P,
+    tables: &'a T,
+    at: At,
+    mut row: &'a mut Row<F>,
+) -> Verdict {
+    let flags = F::state(&row.flow).flags;
+    let mut forward = false;
+    if flags & FlowFlags::FAST != 0 {
+        forward = tables.apart::<{ Part::SHORTCUT }, F, P>(packet) == Code::DONE;
+        // Linux 6.1 prunes by a number that it knows and that a branch behind a call depends on, and removes what it
+        // then takes for dead: it must not know it.
+        forward = packet.conceal(usize::from(forward)) != 0;
+        match tables.row::<F>() {
+            Some(again) => row = again,
+            None => return Verdict::Pass,
+        }
+    }
+    let headers = &row.headers;
+    if !tables.rewrite::<F, P>(packet, row) {
         return Verdict::Drop(Reason::RewriteFailed);
     }
     let (done, verdict) = if forward {
+        packet.send_by(&row.route);
         (set_ttl::<F, P>(packet, headers.l3, headers.ttl - 1), Verdict::Forward)
     } else if flags & FlowFlags::HAIRPIN != 0 {
         (swap_hardware_addresses(packet, at.link), Verdict::Back)
@@ -123,37 +157,33 @@ fn carry<F: Parse, P: Packet, T: Record>(packet: &mut P, tables: &T, at: At, row
     if done.is_some() { verdict } else { Verdict::Drop(Reason::RewriteFailed) }
 }
 
-/// Whether the packet may skip the stack: nobody there looks, and routing table, MTU and TTL allow it. `flow` is then
+/// Whether the packet may skip the stack: nobody there looks, and routing table, MTU and TTL allow it. `row.flow` is then
 /// the egress entry, whose tuple is the one behind both halves of the translation.
-#[inline(never)]
-fn shortcut<F: Parse, P: Packet, T: Record>(
-    packet: &mut P,
-    tables: &T,
-    headers: &Headers<F>,
-    flow: &mut F::Flow,
-) -> bool {
-    if headers.ttl <= 1 || !is_fast(tables, F::V6) {
-        return false;
+#[inline(always)]
+pub fn shortcut<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
+    if row.headers.ttl <= 1 || !is_fast(tables, F::V6) {
+        return Code::PASS;
     }
-    let ingress = *flow;
-    let egress = F::key(&F::tuple(flow, headers.protocol()), Side::EGRESS);
-    if !tables.find::<F>(&egress, tables.now(), headers.seen(), flow) {
-        return false;
+    let protocol = row.headers.protocol();
+    F::make_key(&mut row.other.key, &row.flow, protocol, Side::EGRESS);
+    if !tables.find::<F>(&row.other.key, tables.now(), row.headers.seen(), &mut row.other.flow) {
+        return Code::PASS;
     }
-    let new = F::tuple(flow, headers.protocol());
-    let route = packet.route(&RouteQuery {
+    let new = F::tuple(&row.other.flow, protocol);
+    row.route = packet.route(&RouteQuery {
         source: F::wide(new.source),
         destination: F::wide(new.destination),
         source_port: new.source_port,
         destination_port: new.destination_port,
         protocol: new.protocol,
-        length: on_the_wire(packet, headers),
+        length: on_the_wire(packet, &row.headers),
         by: 0,
     });
-    if !route.usable {
-        *flow = ingress;
+    if row.route.usable == 0 {
+        return Code::PASS;
     }
-    route.usable
+    row.flow = row.other.flow;
+    Code::DONE
 }
 
 #[inline(always)]

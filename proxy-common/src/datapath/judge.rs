@@ -1,9 +1,13 @@
 //! Whose an entry is, whether that flow has ended, and its end: all of its entries go together.
 
+use zerocopy::FromZeros as _;
+
 use super::{
-    Family, Record, Row,
+    Family, Record,
     family::State,
     over::{Half, Life, since},
+    parse::TCP,
+    part::{Code, Work},
     row::Other,
 };
 use crate::wire::{FlowFlags, Role, Side};
@@ -19,19 +23,26 @@ impl Judged {
     pub const ALIVE: u32 = 2;
 }
 
-/// What the replies of a flow are found by. `client` is the entry of the client's packets.
+/// Makes the key that the replies of a flow are found by. `client` is the entry of the client's packets.
 #[inline(always)]
-pub fn reply_key<F: Family>(client: &F::Flow, protocol: u8) -> F::Key {
+pub fn make_reply_key<F: Family>(key: &mut F::Key, client: &F::Flow, protocol: u8) {
     let hairpin = F::state(client).flags & FlowFlags::HAIRPIN != 0;
-    F::key(&F::tuple(client, protocol).reversed(), if hairpin { Side::INGRESS } else { Side::EGRESS })
+    F::make_reverse_key(key, client, protocol, if hairpin { Side::INGRESS } else { Side::EGRESS });
+}
+
+/// What the replies of a flow are found by. `client` is the entry of the client's packets.
+pub fn reply_key<F: Family>(client: &F::Flow, protocol: u8) -> F::Key {
+    let mut key = F::Key::new_zeroed();
+    make_reply_key::<F>(&mut key, client, protocol);
+    key
 }
 
 /// What the client's packets are found by. `reply` is the entry of the replies.
-#[inline(always)]
 pub fn client_key<F: Family>(reply: &F::Flow, protocol: u8) -> F::Key {
     F::key(&F::tuple(reply, protocol).reversed(), Side::INGRESS)
 }
 
+/// Whether a role is that of a client's packets.
 #[inline(always)]
 pub fn is_clients(role: u8) -> bool {
     role == Role::CLIENT || role == Role::DIRECT
@@ -51,11 +62,11 @@ pub fn life(protocol: u8, client: &State, reply: &State) -> Life {
 /// Judges the flow whose client's packets are found by `other.client_key`; `other` gets its entries.
 #[inline(always)]
 pub fn judge<F: Family, T: Record>(tables: &T, other: &mut Other<F>, pressed: bool) -> u32 {
-    let client_tuple = F::parts(&other.client_key);
-    let protocol = client_tuple.protocol;
+    let protocol = F::protocol(&other.client_key);
     let Some(config) = tables.config() else { return Judged::ALIVE };
-    let Some(client) = tables.peek::<F>(&other.client_key) else { return Judged::GONE };
-    other.client = client;
+    if !tables.peek::<F>(&other.client_key, &mut other.client) {
+        return Judged::GONE;
+    }
     let state = F::state(&other.client);
     let now = tables.now();
     if state.role == Role::OWN {
@@ -65,10 +76,8 @@ pub fn judge<F: Family, T: Record>(tables: &T, other: &mut Other<F>, pressed: bo
     if !is_clients(state.role) {
         return Judged::GONE;
     }
-    other.reply_key = reply_key::<F>(&other.client, protocol);
-    let Some(reply) = tables.peek::<F>(&other.reply_key) else { return Judged::OVER };
-    other.reply = reply;
-    if F::tuple(&other.reply, protocol).reversed() != client_tuple {
+    make_reply_key::<F>(&mut other.reply_key, &other.client, protocol);
+    if !tables.peek::<F>(&other.reply_key, &mut other.reply) || !F::is_reverse(&other.reply, &other.client_key) {
         return Judged::OVER;
     }
     let life = life(protocol, &state, &F::state(&other.reply));
@@ -84,39 +93,37 @@ pub fn seat_of<F: Family>(other: &Other<F>) -> u32 {
 
 /// Removes the entries of the flow whose client's packets are found by `other.client_key`.
 #[inline(always)]
-pub fn end<F: Family, T: Record>(tables: &T, other: &mut Other<F>) {
-    let client_tuple = F::parts(&other.client_key);
-    let protocol = client_tuple.protocol;
-    let Some(client) = tables.peek::<F>(&other.client_key) else { return };
-    other.client = client;
+pub fn end<F: Family, T: Record>(tables: &T, other: &mut Other<F>) -> u32 {
+    if !tables.peek::<F>(&other.client_key, &mut other.client) {
+        return Code::DONE;
+    }
+    let protocol = F::protocol(&other.client_key);
     let state = F::state(&other.client);
     if is_clients(state.role) {
         if state.flags & FlowFlags::MASQUERADE != 0 {
             end_mask::<F, T>(tables, other, protocol);
         }
-        other.reply_key = reply_key::<F>(&other.client, protocol);
-        let reply = tables.peek::<F>(&other.reply_key);
+        make_reply_key::<F>(&mut other.reply_key, &other.client, protocol);
         // The tuple may be another flow's by now.
-        if reply.is_some_and(|reply| F::tuple(&reply, protocol).reversed() == client_tuple) {
+        if tables.peek::<F>(&other.reply_key, &mut other.reply) && F::is_reverse(&other.reply, &other.client_key) {
             tables.remove::<F>(&other.reply_key);
         }
     } else if state.role != Role::OWN {
-        return;
+        return Code::DONE;
     }
     tables.remove::<F>(&other.client_key);
+    Code::DONE
 }
 
 #[inline(always)]
 fn end_mask<F: Family, T: Record>(tables: &T, other: &mut Other<F>, protocol: u8) {
-    other.key = F::key(&F::tuple(&other.client, protocol), Side::EGRESS);
-    let Some(mask) = tables.peek::<F>(&other.key) else { return };
-    if F::state(&mask).role != Role::MASK {
+    F::make_key(&mut other.key, &other.client, protocol, Side::EGRESS);
+    if !tables.peek::<F>(&other.key, &mut other.flow) || F::state(&other.flow).role != Role::MASK {
         return;
     }
-    other.flow = mask;
     tables.remove::<F>(&other.key);
-    other.key = F::key(&F::tuple(&other.flow, protocol).reversed(), Side::INGRESS);
-    if tables.peek::<F>(&other.key).is_some_and(|held| F::state(&held).role == Role::MASK_REPLY) {
+    F::make_reverse_key(&mut other.key, &other.flow, protocol, Side::INGRESS);
+    if tables.peek::<F>(&other.key, &mut other.flow) && F::state(&other.flow).role == Role::MASK_REPLY {
         tables.remove::<F>(&other.key);
     }
 }
@@ -125,88 +132,101 @@ fn end_mask<F: Family, T: Record>(tables: &T, other: &mut Other<F>, protocol: u8
 /// `other.client_key`. `false`: it is not one that replies are found by, or leads nowhere.
 #[inline(always)]
 pub fn trace<F: Family, T: Record>(tables: &T, other: &mut Other<F>) -> bool {
-    let protocol = F::parts(&other.key).protocol;
-    match F::state(&other.flow).role {
-        Role::REPLY => other.client_key = client_key::<F>(&other.flow, protocol),
-        Role::MASK_REPLY => {
-            other.reply_key = F::key(&F::tuple(&other.flow, protocol), Side::EGRESS);
-            let Some(reply) = tables.peek::<F>(&other.reply_key) else { return false };
-            other.reply = reply;
-            if F::state(&other.reply).role != Role::REPLY {
-                return false;
-            }
-            other.client_key = client_key::<F>(&other.reply, protocol);
+    let protocol = F::protocol(&other.key);
+    let role = F::state(&other.flow).role;
+    if role == Role::MASK_REPLY {
+        F::make_key(&mut other.reply_key, &other.flow, protocol, Side::EGRESS);
+        if !tables.peek::<F>(&other.reply_key, &mut other.flow) || F::state(&other.flow).role != Role::REPLY {
+            return false;
         }
-        _ => return false,
+    } else if role != Role::REPLY {
+        return false;
     }
+    F::make_reverse_key(&mut other.client_key, &other.flow, protocol, Side::INGRESS);
     true
 }
 
 /// Whether an entry was made so lately that the rest of its flow may be on its way into the table.
 #[inline(always)]
-pub fn is_fresh<F: Family, T: Record>(tables: &T, flow: &F::Flow) -> bool {
-    since(F::state(flow).last_seen, tables.now()) <= 1
+pub fn is_fresh<T: Record>(tables: &T, state: &State) -> bool {
+    since(state.last_seen, tables.now()) <= 1
 }
 
-/// Gives the packet's flow a lasting seat, where nothing that a stranger opens displaces it. Where a few places in a row
-/// are taken by flows that live, it stays as it is and the next packet tries again.
+/// Gives the flow of `row.client_key` and `row.reply_key` a lasting seat, where nothing that a stranger opens displaces
+/// it. Where a few places in a row are taken by flows that live, it stays as it is and the next packet tries again.
 #[inline(always)]
-pub fn prove<F: Family, T: Record>(tables: &T, row: &mut Row<F>) {
-    let mut row = row;
-    tables.repeat(PLACES, &mut row, |tables, _, row| {
-        let row = &mut **row;
-        let Some(seat) = tables.proven_seat::<F>() else { return true };
+pub fn prove<F: Family, T: Record>(tables: &T) -> u32 {
+    tables.repeat(PLACES, |tables, _| {
+        let Some(row) = tables.row::<F>() else { return true };
+        let datagrams = F::protocol(&row.client_key) != TCP;
+        let Some(seat) = tables.proven_seat::<F>(datagrams) else { return true };
         row.other.client_key = *seat.key;
-        let judged = judge::<F, T>(tables, &mut row.other, false);
-        if judged != Judged::GONE && seat_of(&row.other) == seat.name {
-            if judged == Judged::ALIVE {
-                return false;
-            }
-            end::<F, T>(tables, &mut row.other);
+        let (name, place) = (seat.name, seat.index);
+        if !clear::<F, T>(tables, name, datagrams) {
+            return false;
         }
-        *seat.key = row.client_key;
-        tables.stamp::<F>(&row.reply_key, seat.name);
-        tables.add_flags::<F>(&row.reply_key, FlowFlags::PROVEN);
-        tables.add_flags::<F>(&row.client_key, FlowFlags::PROVEN);
+        let Some(row) = tables.row::<F>() else { return true };
+        if tables.has::<F>(&row.client_key) {
+            tables.seat::<F>(place, &row.client_key);
+            tables.stamp::<F>(&row.reply_key, name);
+            tables.add_flags::<F>(&row.reply_key, FlowFlags::PROVEN);
+            tables.add_flags::<F>(&row.client_key, FlowFlags::PROVEN);
+        }
         true
     });
+    Code::DONE
 }
 
 /// Places of the ring that are looked at in one go.
 const PLACES: u32 = 4;
 
+/// Makes a seat among the proven free, whose last holder is `row.other.client_key`; `false`: he lives.
+#[inline(always)]
+fn clear<F: Family, T: Record>(tables: &T, seat: u32, pressed: bool) -> bool {
+    let judged =
+        if pressed { tables.work::<{ Work::JUDGE_PRESSED }, F>() } else { tables.work::<{ Work::JUDGE }, F>() };
+    let Some(row) = tables.row::<F>() else { return false };
+    if judged == Judged::GONE || seat_of(&row.other) != seat {
+        return true;
+    }
+    if judged == Judged::OVER {
+        let _ = tables.work::<{ Work::END }, F>();
+    }
+    judged == Judged::OVER
+}
+
 /// Makes room in the table: the oldest of those flows that have not proved themselves end, and of the others those that
 /// are over.
 #[inline(always)]
-pub fn make_room<F: Family, T: Record>(tables: &T, row: &mut Row<F>) {
-    let mut row = row;
-    tables.repeat(ROOM, &mut row, |tables, _, row| {
-        let other = &mut row.other;
-        if let Some(seat) = tables.opening_seat::<F>() {
-            other.client_key = *seat.key;
-            displace::<F, T>(tables, other, seat.name);
+pub fn make_room<F: Family, T: Record>(tables: &T) -> u32 {
+    tables.repeat(ROOM, |tables, turn| {
+        if let (Some(row), Some(seat)) = (tables.row::<F>(), tables.opening_seat::<F>()) {
+            row.other.client_key = *seat.key;
+            let name = seat.name;
+            let _ = displace::<F, T>(tables, name);
         }
-        if let Some(seat) = tables.proven_seat::<F>() {
-            other.client_key = *seat.key;
-            if judge::<F, T>(tables, other, true) == Judged::OVER && seat_of(other) == seat.name {
-                end::<F, T>(tables, other);
-            }
+        if let (Some(row), Some(seat)) = (tables.row::<F>(), tables.proven_seat::<F>(turn & 1 != 0)) {
+            row.other.client_key = *seat.key;
+            let name = seat.name;
+            let _ = clear::<F, T>(tables, name, true);
         }
         false
     });
+    Code::DONE
 }
 
 /// Seats of each ring that are looked at for room.
 const ROOM: u32 = 8;
 
-/// Ends the flow of `other.client_key` if it still has this seat among those that have not proved themselves; `true`: it
-/// was alive.
+/// Ends the flow of `row.other.client_key` if it still has this seat among those that have not proved themselves;
+/// `true`: it was alive.
 #[inline(always)]
-pub fn displace<F: Family, T: Record>(tables: &T, other: &mut Other<F>, seat: u32) -> bool {
-    let judged = judge::<F, T>(tables, other, false);
-    if judged == Judged::GONE || seat_of(other) != seat {
+pub fn displace<F: Family, T: Record>(tables: &T, seat: u32) -> bool {
+    let judged = tables.work::<{ Work::JUDGE }, F>();
+    let Some(row) = tables.row::<F>() else { return false };
+    if judged == Judged::GONE || seat_of(&row.other) != seat {
         return false;
     }
-    end::<F, T>(tables, other);
+    let _ = tables.work::<{ Work::END }, F>();
     judged == Judged::ALIVE
 }

@@ -24,13 +24,13 @@ pub struct Life {
 
 impl Life {
     /// For how many ticks the flow may be quiet. `pressed`: a port or a place is wanted and none is free, so that what is
-    /// finished or has proved nothing gets less time. What is established never does.
+    /// finished or has proved nothing gets less time, and so do datagrams. What is established never does.
     #[inline(always)]
     pub fn lifetime(&self, pressed: bool, timeouts: &Timeouts) -> u32 {
         let under_pressure = |calm: u32, wanted: u32| if pressed && wanted < calm { wanted } else { calm };
         if self.protocol != TCP {
             return if self.proven {
-                timeouts.udp
+                under_pressure(timeouts.udp, timeouts.udp_opening)
             } else {
                 // A question may be on its way to a slow answer.
                 under_pressure(timeouts.udp_opening, timeouts.udp_opening / 2)
@@ -123,7 +123,7 @@ mod tests {
             ("taken up in the middle", 6, false, A, A, 86_400, 86_400),
             ("a question", UDP, false, A, NONE, 30, 15),
             ("a question and an answer", UDP, false, A, A, 30, 15),
-            ("an exchange", UDP, true, A, A, 125, 125),
+            ("an exchange", UDP, true, A, A, 125, 30),
         ] {
             let half = |seen| Half { seen, last_seen: 0 };
             let life = Life { protocol, proven, client: half(client), reply: half(reply) };

@@ -16,6 +16,8 @@ pub enum Link {
 
 /// The bytes of a packet, by offset from its start. No method hands out a reference: what edits a packet may move it.
 /// `None` means that the packet ends before, or that the host could not do it.
+///
+/// The first 192 bytes, or all that there are, are where `load` and `store` find them.
 pub trait Packet {
     /// A frame that no socket buffer was made for yet.
     const XDP: bool = false;
@@ -27,16 +29,18 @@ pub trait Packet {
     }
     fn load<T: FromBytes>(&self, offset: usize) -> Option<T>;
     fn store<T: IntoBytes + Immutable>(&mut self, offset: usize, value: &T) -> Option<()>;
+    /// Brings bytes beyond to where `load` and `store` find them: those before `end`, if there are so many.
+    #[inline(always)]
+    fn reach(&self, _end: usize) {}
     /// Corrects the transport checksum at `offset` for what changed under it: `addresses` in the pseudo header and
     /// `ports` in the segment itself, as [`crate::checksum::difference`]. A UDP checksum of zero stays zero.
     fn fix_checksum(&mut self, offset: usize, change: ChecksumChange) -> Option<()>;
     /// Cuts or extends the packet at its end.
     fn resize(&mut self, len: usize) -> Option<()>;
-    /// Asks the routing table where the packet would go. The host keeps the answer for
-    /// [`crate::verdict::Verdict::Forward`].
-    fn route(&mut self, query: &RouteQuery) -> Route;
-    /// Keeps a route that [`Packet::route`] answered another holder of the same packet.
-    fn send_by(&mut self, device: u32, next_hop: &Address);
+    /// Asks the routing table where the packet would go.
+    fn route(&self, query: &RouteQuery) -> Route;
+    /// Keeps a route for [`crate::verdict::Verdict::Forward`].
+    fn send_by(&mut self, route: &Route);
     /// Bytes of transport payload in each segment of a GSO packet, 0 for an ordinary one.
     fn segment(&self) -> usize;
     /// Index of the device that the packet is met at.
@@ -82,16 +86,19 @@ pub struct RouteQuery {
 
 /// The answer of the routing table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Route {
+    pub next_hop: Address,
     /// Index of the egress device, 0 where there is no route.
     pub device: u32,
-    /// The packet may be redirected: forwarding is on and it fits the MTU.
-    pub usable: bool,
-    pub next_hop: Address,
+    /// Not 0: the packet may be redirected. Forwarding is on and it fits the MTU.
+    pub usable: u32,
+    /// Hardware addresses on the link, destination first, as they lie in a frame; for hosts that fill them in themselves.
+    pub hardware: [u16; 6],
 }
 
 impl Route {
-    pub const NONE: Self = Self { device: 0, usable: false, next_hop: Address::ANY };
+    pub const NONE: Self = Self { next_hop: Address::ANY, device: 0, usable: 0, hardware: [0; 6] };
 }
 
 /// See [`Packet::has_own_socket`].

@@ -128,6 +128,7 @@ impl Parse for V6 {
             return Parsed::LeftAlone(reason);
         }
         headers.l4 = packet.conceal(l4);
+        packet.reach(headers.l4 + Tcp::MIN_LEN);
         transport(packet, headers, ip.source, ip.destination, protocol, side)
     }
 }
@@ -180,6 +181,7 @@ const DESTINATION: u8 = 60;
 fn skip_extensions<P: Packet>(packet: &P, next: &mut u8, at: &mut usize) -> Result<(), Reason> {
     for _ in 0..EXTENSIONS {
         let here = *at;
+        packet.reach(here + 4);
         *at += match *next {
             HOP_BY_HOP | ROUTING | DESTINATION => {
                 let [following, length]: [u8; 2] = packet.load(here).ok_or(Reason::Malformed)?;

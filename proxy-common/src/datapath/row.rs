@@ -1,6 +1,6 @@
 use zerocopy::FromZeros as _;
 
-use super::{Family, Link, parse::Headers};
+use super::{Family, Link, Route, parse::Headers};
 use crate::{reason::Hook, wire::Address};
 
 /// What a packet is worked on with, one for each CPU and family: the verifier follows no contents of map memory, which
@@ -16,14 +16,16 @@ pub struct Row<F: Family> {
     pub claim: Claim<F>,
     /// A flow that is being judged, see [`super::judge`].
     pub other: Other<F>,
-    /// The next hop of the route to the backend, then the address that masquerades.
+    /// The address that masquerades.
     pub node: Address,
+    /// Where the packet goes past the stack.
+    pub route: Route,
     /// Index of the device that the packet came in by.
     pub device: u32,
     hook: u32,
     ethernet: u32,
-    /// The packet's entry was found.
-    pub known: u32,
+    /// The packet's entry is right if its frontend is still whose it was.
+    pub ask: u32,
     /// The seat of the flow that is being made.
     pub seat: u32,
     /// Bits of [`Entered`].
@@ -120,10 +122,11 @@ impl<F: Family> Row<F> {
                 flow: flow(),
             },
             node: Address::ANY,
+            route: Route::NONE,
             device: 0,
             hook: 0,
             ethernet: 0,
-            known: 0,
+            ask: 0,
             seat: 0,
             entered: 0,
             mask_key: key(),

@@ -22,17 +22,17 @@ use crate::{
 /// [`super::enter::prepare`].
 #[inline(always)]
 pub fn direct<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
-    let tuple = row.headers.tuple();
-    let dialled = F::wide(tuple.destination);
-    if !tables.may_be_target(Filter::target(&dialled, tuple.destination_port, tuple.protocol)) {
+    let key = &row.headers.key;
+    let protocol = F::protocol(key);
+    if !tables.may_be_target(Filter::target(&F::destination(key), F::destination_port(key), protocol)) {
         return Code::PASS;
     }
     const ANSWER: u8 = TcpFlags::SYN | TcpFlags::ACK;
     let flags = row.headers.tcp_flags;
-    if tuple.protocol == TCP && (flags & TcpFlags::RST != 0 || flags & ANSWER == ANSWER) {
+    if protocol == TCP && (flags & TcpFlags::RST != 0 || flags & ANSWER == ANSWER) {
         return Code::PASS;
     }
-    if !row.is_at_pod_link() && is_pod_address(tables, &F::wide(tuple.source)) {
+    if !row.is_at_pod_link() && is_pod_address(tables, &F::source(&row.headers.key)) {
         return Code::PASS;
     }
     let state = State {
@@ -44,29 +44,31 @@ pub fn direct<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
         flags: 0,
         seen: row.headers.seen(),
     };
-    row.flow = F::flow(&tuple, state);
+    F::set_tuple(&mut row.flow, &row.headers.key);
+    F::set_state(&mut row.flow, state);
     Code::NEW
 }
 
 /// Whether a packet that leaves may be one that [`own`] is for.
 #[inline(always)]
 pub fn may_be_own<F: Family, T: Record>(tables: &T, headers: &Headers<F>) -> bool {
-    tables.may_be_frontend(Filter::frontend(&F::wide(headers.tuple().source)))
+    tables.may_be_frontend(Filter::frontend(&F::source(&headers.key)))
 }
 
 /// A datagram of the node itself, or of a pod that the network plugin masquerades, from a port that is a frontend's too:
 /// its answers are not for that frontend.
 #[inline(always)]
-pub fn own<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
-    let tuple = row.headers.tuple();
-    if find::<F, T>(tables, F::wide(tuple.source), tuple.source_port, tuple.protocol).is_none() {
+pub fn own<F: Family, T: Record>(tables: &T) -> u32 {
+    let Some(row) = tables.row::<F>() else { return Code::PASS };
+    let key = &row.headers.key;
+    let (port, protocol) = (F::source_port(key), F::protocol(key));
+    if find::<F, T>(tables, F::source(key), port, protocol).is_none() {
         return Code::PASS;
     }
-    let answers = tuple.reversed();
-    row.client_key = F::key(&answers, Side::INGRESS);
-    if let Some(held) = tables.peek::<F>(&row.client_key) {
+    F::turn_key(&mut row.client_key, &row.headers.key, Side::INGRESS);
+    if tables.peek::<F>(&row.client_key, &mut row.flow) {
         // Of a client of the frontend, whose replies these may well be: they were translated before.
-        if F::state(&held).role == Role::OWN {
+        if F::state(&row.flow).role == Role::OWN {
             tables.note::<F>(&row.client_key, row.headers.seen());
         }
         return Code::PASS;
@@ -74,17 +76,20 @@ pub fn own<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
     let Some(seat) = tables.opening_seat::<F>() else { return Code::PASS };
     row.other.client_key = *seat.key;
     *seat.key = row.client_key;
-    displace::<F, T>(tables, &mut row.other, seat.name);
+    let name = seat.name;
+    displace::<F, T>(tables, name);
+    let Some(row) = tables.row::<F>() else { return Code::PASS };
     let state = State {
         subject: 0,
         generation: 0,
-        stamp: seat.name,
+        stamp: name,
         last_seen: tables.now(),
         role: Role::OWN,
         flags: 0,
         seen: row.headers.seen(),
     };
-    row.flow = F::flow(&answers, state);
+    F::set_tuple(&mut row.flow, &row.client_key);
+    F::set_state(&mut row.flow, state);
     match tables.insert::<F>(&row.client_key, &row.flow) {
         Inserted::Yes | Inserted::Exists | Inserted::Full => Code::PASS,
     }
@@ -93,10 +98,10 @@ pub fn own<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
 /// A reply that leaves by another device than its request came in by: as a router in between may know only one way, it
 /// goes back by that device, if there is a route.
 #[inline(always)]
-pub fn detour<F: Family, P: Packet, T: Record>(packet: &mut P, _: &T, row: &mut Row<F>) -> u32 {
+pub fn detour<F: Family, P: Packet>(packet: &mut P, row: &mut Row<F>) -> u32 {
     let reply = F::state(&row.flow);
     let tuple = F::tuple(&row.flow, row.headers.protocol());
-    let route = packet.route(&RouteQuery {
+    row.route = packet.route(&RouteQuery {
         source: F::wide(tuple.source),
         destination: F::wide(tuple.destination),
         source_port: tuple.source_port,
@@ -105,10 +110,5 @@ pub fn detour<F: Family, P: Packet, T: Record>(packet: &mut P, _: &T, row: &mut 
         length: on_the_wire(packet, &row.headers),
         by: reply.subject,
     });
-    if route.usable && route.device == reply.subject {
-        row.device = route.device;
-        row.node = route.next_hop;
-        return Code::REPLY;
-    }
-    Code::PASS
+    if row.route.usable != 0 && row.route.device == reply.subject { Code::REPLY } else { Code::PASS }
 }

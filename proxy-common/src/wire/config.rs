@@ -112,7 +112,7 @@ const _: () = assert!(size_of::<Config>() == 2 * 32 + 32 + 8 + 8 + 32 + 20);
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use core::net::IpAddr;
 
     use super::*;
 

@@ -79,7 +79,7 @@ impl Device {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use core::net::IpAddr;
 
     use super::*;
 

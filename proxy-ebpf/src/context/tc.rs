@@ -36,35 +36,25 @@ const VLAN_ID: u32 = 0xfff;
 /// device's to fill in, and it may be a GSO packet of many segments.
 pub struct TcPacket {
     skb: *mut __sk_buff,
-    /// All that is read lies in the linear part: an access that does not is one beyond the end.
-    linear: bool,
     /// Device and next hop of the last route.
     device: u32,
     next_hop: Address,
 }
 
 impl TcPacket {
+    /// The packet of a program's argument, its headers in the linear part from here on: an access that has two ways
+    /// doubles the verifier's work.
     #[inline(always)]
     pub fn new(context: &TcContext) -> Self {
-        Self::of(context.as_ptr().cast())
+        let packet = Self::of(context.as_ptr().cast());
+        packet.reach(HEADERS);
+        packet
     }
 
-    /// The packet of a program's argument.
+    /// The same, in a part of the program that has made it.
     #[inline(always)]
     pub fn of(skb: *mut __sk_buff) -> Self {
-        Self { skb, linear: false, device: 0, next_hop: Address::ANY }
-    }
-
-    /// The same with its headers in the linear part from here on, so that no access has two ways, which would double the
-    /// verifier's work with each.
-    #[inline(always)]
-    pub fn pulled(skb: *mut __sk_buff) -> Self {
-        let mut packet = Self::of(skb);
-        let length = packet.len();
-        // What cannot be moved is found missing by the access.
-        let _ = packet.pull(if length < HEADERS { length } else { HEADERS });
-        packet.linear = true;
-        packet
+        Self { skb, device: 0, next_hop: Address::ANY }
     }
 
     /// What tc is told. Never `TC_ACT_OK`, which would end the chain of programs at this hook for everyone else.
@@ -94,28 +84,20 @@ impl TcPacket {
         memory::at(data, end, offset, size)
     }
 
-    /// Direct access; where the bytes lie outside of the linear part they are moved into it.
+    /// Whether the linear part has so many bytes.
     #[inline(always)]
-    fn reach(&self, offset: usize, size: usize) -> Option<memory::Bytes> {
-        if let Some(bytes) = self.memory(offset, size) {
-            return Some(bytes);
-        }
-        if self.linear || !self.pull(offset + size) {
-            return None;
-        }
-        self.memory(offset, size)
+    fn has(&self, end: usize) -> bool {
+        const DATA: usize = offset_of!(__sk_buff, data);
+        const END: usize = offset_of!(__sk_buff, data_end);
+        // SAFETY: `skb` is the argument of the program.
+        let (data, data_end) = unsafe { memory::bounds::<DATA, END>(self.skb.cast()) };
+        data_end - data >= end
     }
 
     #[inline(always)]
     fn len(&self) -> usize {
         // SAFETY: the buffer is valid as long as the program runs.
         unsafe { (*self.skb).len as usize }
-    }
-
-    #[inline(always)]
-    fn pull(&self, length: usize) -> bool {
-        // SAFETY: the buffer is valid as long as the program runs.
-        length <= self.len() && unsafe { bpf_skb_pull_data(self.skb, length as u32) } == 0
     }
 
     #[inline(always)]
@@ -145,12 +127,23 @@ impl Packet for TcPacket {
 
     #[inline(always)]
     fn load<T: FromBytes>(&self, offset: usize) -> Option<T> {
-        self.reach(offset, size_of::<T>())?.load()
+        self.memory(offset, size_of::<T>())?.load()
     }
 
     #[inline(always)]
     fn store<T: IntoBytes + Immutable>(&mut self, offset: usize, value: &T) -> Option<()> {
-        self.reach(offset, size_of::<T>())?.store(value)
+        self.memory(offset, size_of::<T>())?.store(value)
+    }
+
+    #[inline(always)]
+    fn reach(&self, end: usize) {
+        let length = self.len();
+        let end = if length < end { length } else { end };
+        if !self.has(end) {
+            // What cannot be moved is found missing by the access.
+            // SAFETY: the buffer is valid as long as the program runs.
+            let _ = unsafe { bpf_skb_pull_data(self.skb, end as u32) };
+        }
     }
 
     #[inline(always)]
@@ -180,14 +173,8 @@ impl Packet for TcPacket {
     }
 
     #[inline(always)]
-    fn route(&mut self, query: &RouteQuery) -> Route {
-        // SAFETY: the buffer is valid as long as the program runs.
-        let device = unsafe { (*self.skb).ifindex };
-        let route = fib::route(self.skb.cast(), device, query).route;
-        // Field by field: a copy of the whole would read its padding, which the verifier refuses.
-        self.device = route.device;
-        self.next_hop = route.next_hop;
-        route
+    fn route(&self, query: &RouteQuery) -> Route {
+        fib::route(self.skb.cast(), self.device(), query)
     }
 
     #[inline(always)]
@@ -203,9 +190,9 @@ impl Packet for TcPacket {
     }
 
     #[inline(always)]
-    fn send_by(&mut self, device: u32, next_hop: &Address) {
-        self.device = device;
-        self.next_hop = *next_hop;
+    fn send_by(&mut self, route: &Route) {
+        self.device = route.device;
+        self.next_hop = route.next_hop;
     }
 
     #[inline(always)]

@@ -10,7 +10,6 @@ use proxy_common::{
     checksum,
     datapath::{ChecksumChange, Packet, Route, RouteQuery, SocketQuery},
     verdict::Verdict,
-    wire::Address,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -20,7 +19,7 @@ use super::{fib, memory, socket};
 pub struct XdpPacket {
     context: *mut xdp_md,
     /// Hardware addresses of the last route, destination first, as they lie in a frame.
-    next_hop: [u8; 12],
+    next_hop: [u16; 6],
     /// Its device.
     next_device: u32,
 }
@@ -34,13 +33,7 @@ impl XdpPacket {
     /// The frame of a program's argument.
     #[inline(always)]
     pub fn of(context: *mut xdp_md) -> Self {
-        Self { context, next_hop: [0; 12], next_device: 0 }
-    }
-
-    /// The same: a frame's headers always lie in memory in one piece.
-    #[inline(always)]
-    pub fn pulled(context: *mut xdp_md) -> Self {
-        Self::of(context)
+        Self { context, next_hop: [0; 6], next_device: 0 }
     }
 
     /// What XDP is told. Everything that is not decided here goes on to tc.
@@ -125,14 +118,12 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
-    fn route(&mut self, query: &RouteQuery) -> Route {
-        let fib::Found { mut route, resolved, source, destination } =
-            fib::route(self.context.cast(), self.device(), query);
+    fn route(&self, query: &RouteQuery) -> Route {
+        let mut route = fib::route(self.context.cast(), self.device(), query);
         // A frame is sent as it is: the next hop has to be known.
-        route.usable = route.usable && resolved;
-        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (destination, source);
-        self.next_hop = [a, b, c, d, e, f, g, h, i, j, k, l];
-        self.next_device = route.device;
+        if route.hardware == [0; 6] {
+            route.usable = 0;
+        }
         route
     }
 
@@ -146,10 +137,10 @@ impl Packet for XdpPacket {
         0
     }
 
-    /// Only what leaves takes a detour, and XDP sees what comes in.
     #[inline(always)]
-    fn send_by(&mut self, device: u32, _: &Address) {
-        self.next_device = device;
+    fn send_by(&mut self, route: &Route) {
+        self.next_hop = route.hardware;
+        self.next_device = route.device;
     }
 
     #[inline(always)]

@@ -27,6 +27,8 @@ pub enum ConfigError {
     ClusterCidrFamily(String),
     #[error("node port addresses: {0}")]
     NodePortAddresses(#[from] NodePortAddressError),
+    #[error("healthz bind address {0:?} is not IP:PORT or an IP address")]
+    HealthzAddress(String),
     #[error("the name of this node is empty; give it with --hostname-override")]
     NodeName,
     #[error("cannot read the host name: {0}; give the name of this node with --hostname-override")]

@@ -47,6 +47,10 @@ pub struct AgentArgs {
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     pub pod_interface_name_prefix: String,
 
+    /// Where /readyz and /livez are served; empty: nowhere [default: [::]:10256, all addresses of both families]
+    #[arg(long, value_name = "IP:PORT")]
+    pub healthz_bind_address: Option<String>,
+
     /// Directory of the pinned maps and links, on a BPF filesystem; one for each agent of a kernel
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/sheave")]
     pub pin_dir: PathBuf,
@@ -132,7 +136,7 @@ impl EbpfLogLevel {
 impl AgentArgs {
     /// The given flags that a configuration file has fields for.
     pub(super) fn flags_a_file_overrides(&self) -> Vec<&'static str> {
-        let Self { kubeconfig, nodeport_addresses, cluster_cidr, .. } = self;
+        let Self { kubeconfig, nodeport_addresses, cluster_cidr, healthz_bind_address, .. } = self;
         let Self { detect_local_mode, pod_bridge_interface, pod_interface_name_prefix, .. } = self;
         [
             ("--kubeconfig", kubeconfig.is_some()),
@@ -141,6 +145,7 @@ impl AgentArgs {
             ("--detect-local-mode", !detect_local_mode.is_empty()),
             ("--pod-bridge-interface", !pod_bridge_interface.is_empty()),
             ("--pod-interface-name-prefix", !pod_interface_name_prefix.is_empty()),
+            ("--healthz-bind-address", healthz_bind_address.is_some()),
         ]
         .into_iter()
         .filter_map(|(flag, given)| given.then_some(flag))

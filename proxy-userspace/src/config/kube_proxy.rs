@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{ConfigError, Shared, conntrack::Conntrack, detect_local::LocalText, unhonoured};
-use crate::model::parse_ip;
+use crate::{model::parse_ip, yaml};
 
 const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
 const KIND: &str = "KubeProxyConfiguration";
@@ -30,6 +30,7 @@ struct Honoured {
     detect_local_mode: Option<String>,
     detect_local: Option<DetectLocal>,
     node_port_addresses: Option<Vec<String>>,
+    healthz_bind_address: Option<String>,
     iptables: Option<Masquerade>,
     nftables: Option<Masquerade>,
 }
@@ -55,8 +56,8 @@ struct Masquerade {
 
 impl KubeProxyFile {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = yaml::text(bytes).map_err(|message| ConfigError::Syntax { path: path.to_owned(), message })?;
         Self::parse(path, &text)
     }
 
@@ -65,7 +66,7 @@ impl KubeProxyFile {
             path: path.to_owned(),
             message: error.without_snippet().to_string(),
         };
-        let tree: Value = serde_saphyr::from_str(text).map_err(syntax)?;
+        let yaml::Read { value: tree, repeated } = yaml::read_first::<Value>(text).map_err(syntax)?;
         for (field, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
             let found = tree.get(field).and_then(Value::as_str).unwrap_or_default();
             if found != expected {
@@ -73,12 +74,16 @@ impl KubeProxyFile {
                 return Err(ConfigError::WrongType { path: path.to_owned(), field, found, expected });
             }
         }
-        let honoured: Honoured = serde_saphyr::from_str(text).map_err(syntax)?;
+        let honoured: Honoured = yaml::read_first(text).map_err(syntax)?.value;
         let mode = honoured.mode.as_deref().unwrap_or_default();
         if !matches!(mode, "" | "iptables" | "nftables" | "ipvs") {
             return Err(ConfigError::Mode { path: path.to_owned(), mode: mode.to_owned() });
         }
-        let mut warnings = unhonoured::warnings(&tree, mode);
+        let mut warnings: Vec<String> = yaml::about_repeated(&repeated).into_iter().collect();
+        if yaml::documents(text).len() > 1 {
+            warnings.push("only its first document is used".into());
+        }
+        warnings.extend(unhonoured::warnings(&tree, mode));
         let shared = honoured.shared(path, &mut warnings)?;
         Ok(Self { shared, warnings })
     }
@@ -111,6 +116,8 @@ impl Honoured {
             local,
             conntrack: self.conntrack.unwrap_or_default().timeouts(path)?,
             hostname: self.hostname_override.filter(|name| !name.trim().is_empty()),
+            // Empty in a file means the default, and only on the command line nowhere.
+            healthz_address: self.healthz_bind_address.filter(|address| !address.is_empty()),
             bind_address: bind_address(path, self.bind_address.as_deref().unwrap_or_default())?,
             masquerade_all: masquerade.and_then(|section| section.masquerade_all).unwrap_or_default(),
         })

@@ -14,7 +14,10 @@ mod kube_proxy;
 mod node_name;
 mod unhonoured;
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
 pub use conntrack::ConntrackTimeouts;
 use detect_local::LocalText;
@@ -24,7 +27,7 @@ pub use flags::{AgentArgs, AttachMode, EbpfLogLevel, LogFormat};
 use kube_proxy::KubeProxyFile;
 
 use crate::{
-    model::{NodePortAddresses, Settings},
+    model::{NodePortAddresses, Settings, parse_ip},
     source::{KubernetesConfig, SourceConfig},
 };
 
@@ -39,6 +42,8 @@ pub struct AgentConfig {
     /// Stands for the address of the Node object in its family.
     pub bind_address: Option<IpAddr>,
     pub conntrack: ConntrackTimeouts,
+    /// Where probes are answered; `[::]` stands for both families.
+    pub healthz_address: Option<SocketAddr>,
     pub kernel: KernelConfig,
     /// How often `-v` was given.
     pub verbosity: u8,
@@ -91,6 +96,7 @@ struct Shared {
     conntrack: ConntrackTimeouts,
     hostname: Option<String>,
     bind_address: Option<IpAddr>,
+    healthz_address: Option<String>,
     masquerade_all: bool,
 }
 
@@ -111,6 +117,7 @@ impl AgentConfig {
                 bridge: args.pod_bridge_interface.clone(),
                 prefix: args.pod_interface_name_prefix.clone(),
             },
+            healthz_address: args.healthz_bind_address.clone(),
             ..Shared::default()
         };
         let shared = match &args.config {
@@ -144,6 +151,7 @@ impl AgentConfig {
             node_port_addresses: NodePortAddresses::parse(&shared.node_port_addresses)?.unwrap_or_default(),
             bind_address: shared.bind_address,
             conntrack: shared.conntrack,
+            healthz_address: healthz_address(shared.healthz_address.as_deref())?,
             kernel: KernelConfig {
                 pin_dir: args.pin_dir,
                 max_services: args.max_services,
@@ -162,6 +170,20 @@ impl AgentConfig {
         };
         Ok(Loaded { config, warnings })
     }
+}
+
+/// The port of kube-proxy's health checks, which probes and load balancers ask.
+const HEALTHZ_PORT: u16 = 10256;
+
+/// As kube-proxy has it, an address alone stands for one with the usual port.
+fn healthz_address(text: Option<&str>) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some(text) = text else { return Ok(Some((Ipv6Addr::UNSPECIFIED, HEALTHZ_PORT).into())) };
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let with_port = || text.parse().ok();
+    let address = parse_ip(text).map(|ip| SocketAddr::from((ip, HEALTHZ_PORT))).or_else(with_port);
+    address.map(Some).ok_or_else(|| ConfigError::HealthzAddress(text.to_owned()))
 }
 
 #[cfg(test)]

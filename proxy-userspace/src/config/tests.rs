@@ -219,6 +219,54 @@ fn a_file_of_another_kind_is_refused() {
 }
 
 #[test]
+fn a_file_that_kube_proxy_reads_leniently_is_taken_with_a_word() {
+    for (text, cidr, masquerade_all, warning) in [
+        ("mode: nftables\nmode: iptables\n", "", false, "set more than once, and the last value counts: mode"),
+        (
+            "mode: iptables\niptables: {masqueradeAll: false, masqueradeAll: true}\nclusterCIDR: 10.0.0.0/8\n\
+             clusterCIDR: 10.42.0.0/16\n",
+            "10.42.0.0/16",
+            true,
+            "set more than once, and the last value counts: iptables.masqueradeAll, clusterCIDR",
+        ),
+        (
+            "iptables: {masqueradeAll: true}\niptables: {syncPeriod: 30s}\n",
+            "",
+            false,
+            "set more than once, and the last value counts: iptables",
+        ),
+        (
+            "clusterCIDR: [5]\nclusterCIDR: 10.3.0.0/16\n",
+            "10.3.0.0/16",
+            false,
+            "set more than once, and the last value counts: clusterCIDR",
+        ),
+        ("clusterCIDR: 10.1.0.0/16\n---\nclusterCIDR: [\n", "10.1.0.0/16", false, "only its first document is used"),
+    ] {
+        let file = parse(&format!("nodePortAddresses: [all]\n{text}")).unwrap();
+        assert_eq!(
+            (file.shared.local.cluster_cidrs.join(","), file.shared.masquerade_all),
+            (cidr.to_owned(), masquerade_all)
+        );
+        assert_eq!(file.warnings, [warning], "{text}");
+    }
+    let (directory, text) = (
+        tempfile::tempdir().unwrap(),
+        "kind: KubeProxyConfiguration\r\nkind: KubeProxyConfiguration\r\n\
+        apiVersion: kubeproxy.config.k8s.io/v1alpha1\r\nmode: nftables\r\n",
+    );
+    let path = directory.path().join("config.conf");
+    let wide = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    for bytes in [text.into(), wide] {
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(
+            KubeProxyFile::read(&path).unwrap().warnings,
+            ["set more than once, and the last value counts: kind"]
+        );
+    }
+}
+
+#[test]
 fn flags_are_enough() {
     let Loaded { config, warnings } = load(&[
         "--hostname-override=Node-1",
@@ -264,6 +312,26 @@ fn with_a_file_the_flags_that_it_has_fields_for_are_ignored() {
 }
 
 #[test]
+fn probes_are_answered_where_those_of_kube_proxy_were() {
+    let address = |flags: &[&str]| load(flags).unwrap().config.healthz_address.map(|address| address.to_string());
+    assert_eq!(address(&[]).as_deref(), Some("[::]:10256"));
+    assert_eq!(address(&["--healthz-bind-address="]), None);
+    for (given, meant) in [
+        ("127.0.0.1:1234", "127.0.0.1:1234"),
+        ("10.0.0.1", "10.0.0.1:10256"),
+        ("[fd00::1]:80", "[fd00::1]:80"),
+        ("fd00::1", "[fd00::1]:10256"),
+    ] {
+        assert_eq!(address(&["--healthz-bind-address", given]).as_deref(), Some(meant));
+        assert_eq!(
+            parse(&format!("healthzBindAddress: \"{given}\"")).unwrap().shared.healthz_address.as_deref(),
+            Some(given)
+        );
+    }
+    assert_eq!(parse("healthzBindAddress: \"\"").unwrap().shared.healthz_address, None);
+}
+
+#[test]
 fn values_that_mean_nothing_are_named() {
     for (flag, message) in [
         ("--cluster-cidr=10.0.0.0", "cluster CIDR \"10.0.0.0\" is not an address prefix"),
@@ -274,6 +342,7 @@ fn values_that_mean_nothing_are_named() {
             "detectLocalMode BridgeInterface needs a name: detectLocal.bridgeInterface, or --pod-bridge-interface",
         ),
         ("--nodeport-addresses=eth0", "node port addresses: \"eth0\" is neither an address prefix"),
+        ("--healthz-bind-address=eth0:80", "healthz bind address \"eth0:80\" is not IP:PORT"),
         ("--config=/nonexistent", "cannot read /nonexistent: No such file"),
     ] {
         let error = load(&[flag]).unwrap_err().to_string();

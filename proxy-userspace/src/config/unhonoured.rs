@@ -43,7 +43,7 @@ const FIELDS: &[(&str, Treatment)] = &[
     ("detectLocalMode", Honoured),
     ("enableProfiling", Silent(&[])),
     ("featureGates", Named),
-    ("healthzBindAddress", Silent(&[])),
+    ("healthzBindAddress", Honoured),
     ("hostnameOverride", Honoured),
     // NodePorts do not answer on loopback addresses, so that `false` describes what is.
     ("iptables.localhostNodePorts", Silent(&[])),

@@ -5,12 +5,15 @@ use proxy_common::wire::{
     Address, Cidr, Config, ConfigFlags, Device, DeviceFlags, NETWORKS, Network4, Network6, Timeouts,
 };
 
-use crate::model::{Cluster, Family, Interface, NodePortAddresses};
+use crate::model::{Cluster, Family, Interface, NodePortAddresses, Primary};
 
 /// What the configuration and the kernel say about this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSettings {
     pub node_port_addresses: NodePortAddresses,
+    /// Addresses on which NodePorts answered when this agent started. `primary` means these until the Node object says
+    /// better: an agent that starts without one must not close what an earlier agent had opened.
+    pub node_ports_before: Vec<IpAddr>,
     /// Stands for the addresses of the Node object in its family.
     pub bind_address: Option<IpAddr>,
     /// Source ports for masqueraded flows.
@@ -43,9 +46,9 @@ pub struct NodeState {
     pub devices: Vec<(u32, Device)>,
 }
 
-/// The addresses by which the cluster knows this node, the primary ones of each family first.
+/// The addresses by which the cluster knows this node or knew it last, the primary ones of each family first.
 pub fn node_addresses(cluster: &Cluster, settings: &NodeSettings) -> Vec<IpAddr> {
-    let reported = cluster.node().map_or(&[][..], |node| &node.addresses).iter().copied();
+    let reported = cluster.node_addresses().iter().copied();
     match settings.bind_address {
         Some(bind) => {
             let rest = reported.filter(|ip| Family::of(ip) != Family::of(&bind));
@@ -53,6 +56,18 @@ pub fn node_addresses(cluster: &Cluster, settings: &NodeSettings) -> Vec<IpAddr>
         }
         None => reported.collect(),
     }
+}
+
+/// What `primary` means now.
+fn primary(cluster: &Cluster, settings: &NodeSettings) -> Primary {
+    let known = node_addresses(cluster, settings);
+    if !cluster.node_addresses().is_empty() {
+        return Primary::Known(known);
+    }
+    // Only the address of the configuration is known, which speaks for its family.
+    let is_told = |ip: &IpAddr| settings.bind_address.is_some_and(|bind| Family::of(&bind) == Family::of(ip));
+    let before = settings.node_ports_before.iter().filter(|ip| !is_told(ip));
+    Primary::Unknown(known.iter().chain(before).copied().collect())
 }
 
 /// Compiles the state of the node from its devices and its object.
@@ -65,7 +80,8 @@ pub fn node_state(interfaces: &[Interface], cluster: &Cluster, settings: &NodeSe
         let found = own.or_else(|| addresses().find(|ip| Family::of(ip) == family && can_send(ip)));
         found.map_or(Address::ANY, |&ip| Address::from(ip))
     };
-    let allowed = addresses().filter(|ip| settings.node_port_addresses.allows(ip, reported));
+    let primary = primary(cluster, settings);
+    let allowed = addresses().filter(|ip| settings.node_port_addresses.allows(ip, &primary));
     let mut local_addresses: Vec<Address> = allowed.map(|&ip| Address::from(ip)).collect();
     local_addresses.sort_unstable();
     local_addresses.dedup();

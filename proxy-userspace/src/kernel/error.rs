@@ -24,9 +24,6 @@ pub enum KernelError {
     #[error("{path} is not on a BPF filesystem and is not empty; choose a --pin-dir below /sys/fs/bpf", path = path.display())]
     MountWouldHide { path: PathBuf },
 
-    #[error("starting a thread: {0}")]
-    Thread(io::Error),
-
     #[error("pin directory {} is in use by a running agent; every agent needs a --pin-dir of its own", dir.display())]
     InUse { dir: PathBuf },
 
@@ -76,6 +73,9 @@ pub enum KernelError {
 
     #[error("reading the kernel's clock: {0}")]
     Clock(#[source] io::Error),
+
+    #[error("starting a thread: {0}")]
+    Thread(#[source] io::Error),
 
     #[error("the task that watches the devices has ended")]
     WatcherGone,

@@ -15,6 +15,8 @@ mod load;
 mod local_ports;
 mod lock;
 mod mapped;
+mod mountinfo;
+mod mounts;
 mod per_cpu;
 mod pins;
 mod preconditions;
@@ -32,6 +34,7 @@ pub use flows::{Sweeper, Swept};
 pub use links::{Attached, Attachments, Failed, LinkOptions, Links, Role};
 pub use load::{KernelLog, Programs};
 pub use local_ports::masquerade_ports;
+pub use mounts::{Mounted, Mounts, mount_missing};
 pub use tables::MapTables;
 
 use std::path::PathBuf;

@@ -3,6 +3,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use aya::maps::{MapData, MapError, MapType};
+use proxy_common::datapath::Seats;
 use proxy_common::wire::{
     Address, Backend, COUNTERS, Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey,
     Service, ServiceName, Sets, map,
@@ -57,10 +58,10 @@ impl Spec {
             Self::hash::<FlowKey6, Flow6>(map::FLOWS6, c.flows6).kept(),
             Self::per_cpu::<FlowKey4>(map::OPENING4, opening4),
             Self::per_cpu::<FlowKey6>(map::OPENING6, opening6),
-            Self::array::<FlowKey4>(map::PROVEN4, c.proven4).kept(),
-            Self::array::<FlowKey6>(map::PROVEN6, c.proven6).kept(),
+            Self::array::<FlowKey4>(map::PROVEN4, Seats::all(c.proven4)).kept(),
+            Self::array::<FlowKey6>(map::PROVEN6, Seats::all(c.proven6)).kept(),
             Self::per_cpu::<u32>(map::OPENING_HANDS, 2),
-            Self::array::<u32>(map::PROVEN_HANDS, 2).kept(),
+            Self::array::<u64>(map::PROVEN_HANDS, 4).kept(),
             Self::hash::<Address, u32>(map::LOCAL_ADDRESSES, c.local_addresses),
             Self::hash::<u32, Device>(map::DEVICES, c.devices),
             Self::array::<Config>(map::CONFIG, 1).with(MMAPABLE),

@@ -51,6 +51,7 @@ pub struct MapTables {
 impl MapTables {
     /// Opens the maps that are pinned in `directory`, all of which are there by now.
     pub(super) fn open(directory: &Path, specs: &[Spec], pins: &Arc<PinDir>) -> Result<Self, KernelError> {
+        // Of the proven rings that leaves the places of datagrams out.
         let seats = |name| Ok(floor_to_power_of_two(Spec::of(specs, name)?.max_entries));
         Ok(Self {
             names: rows(directory, specs, map::NAMES)?,

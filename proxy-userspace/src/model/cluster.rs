@@ -24,6 +24,8 @@ pub struct Cluster {
     pod_cidrs: Vec<IpNet>,
     /// Every address of a device of this node.
     own_addresses: BTreeSet<IpAddr>,
+    /// The addresses of the last object of this node that had any.
+    node_addresses: Vec<IpAddr>,
     unmatched: HashMap<ObjectName, BTreeSet<(String, Protocol)>>,
     complete: Lists,
 }
@@ -114,6 +116,12 @@ impl Cluster {
         changes
     }
 
+    /// The addresses of this node's object, in its order, internal ones first. Those that it had last while it is gone
+    /// or has none: they are still the node's. Empty before the first ones.
+    pub fn node_addresses(&self) -> &[IpAddr] {
+        &self.node_addresses
+    }
+
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
         self.services.get(name)
     }
@@ -130,7 +138,14 @@ impl Cluster {
     /// Whether every list has been complete once: nothing may be programmed before. A source that knows no nodes
     /// sends an empty list of them.
     pub fn is_complete(&self) -> bool {
-        self.complete.services && self.complete.endpoint_slices && self.complete.nodes
+        self.awaited_lists().next().is_none()
+    }
+
+    /// The kinds whose list has not been complete yet.
+    pub fn awaited_lists(&self) -> impl Iterator<Item = &'static str> {
+        let Lists { services, endpoint_slices, nodes } = self.complete;
+        let kinds = [("Services", services), ("EndpointSlices", endpoint_slices), ("Nodes", nodes)];
+        kinds.into_iter().filter_map(|(kind, complete)| (!complete).then_some(kind))
     }
 
     /// Takes in an event. Objects that are equal to the known ones touch nothing.
@@ -223,6 +238,7 @@ impl Cluster {
     }
 
     fn apply_nodes(&mut self, delta: Delta<Node>, changes: &mut Changes) {
+        let is_first = !self.complete.nodes && self.node.is_none();
         let node = match delta {
             Delta::Replace(list) => {
                 self.complete.nodes = true;
@@ -235,12 +251,30 @@ impl Cluster {
         let zone = |node: &Option<Node>| node.as_ref().and_then(|node| node.zone.clone());
         changes.all = zone(&node) != zone(&self.node);
         changes.node = node != self.node;
-        self.node = node;
+        let before = std::mem::replace(&mut self.node, node);
         if let Some(node) = self.node.as_ref().filter(|node| !node.pod_cidrs.is_empty()) {
             let detected = Family::ALL.map(|family| self.detects_pods(family));
             self.pod_cidrs.clone_from(&node.pod_cidrs);
             changes.all |= detected != Family::ALL.map(|family| self.detects_pods(family));
         }
+        if let Some(node) = self.node.as_ref().filter(|node| !node.addresses.is_empty()) {
+            self.node_addresses.clone_from(&node.addresses);
+        } else if is_first || before.is_some_and(|node| !node.addresses.is_empty()) {
+            changes.problems.push(self.no_node_addresses());
+        }
+    }
+
+    /// kube-proxy only logs it as well.
+    fn no_node_addresses(&self) -> Problem {
+        let what = if self.node.is_some() { "has no addresses" } else { "does not exist" };
+        let then = match &self.node_addresses[..] {
+            [] => "until it has, NodePorts with nodePortAddresses \"primary\" begin to answer nowhere".to_owned(),
+            last => format!(
+                "the last ones stay in use: {}",
+                last.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+            ),
+        };
+        Problem::new("Node", &ObjectName::new("", &self.node_name), format!("{what}; {then}"))
     }
 
     /// Ports without a counterpart in any slice, if they had one at the last call. A service whose slices have no

@@ -24,6 +24,6 @@ pub use event::{Delta, Event, Problem};
 pub use interface::Interface;
 pub use name::{ObjectName, Protocol};
 pub use node::Node;
-pub use node_port_addresses::{NodePortAddressError, NodePortAddresses};
+pub use node_port_addresses::{NodePortAddressError, NodePortAddresses, Primary};
 pub use service::{Algorithm, Policy, Port, Service};
 pub use settings::Settings;

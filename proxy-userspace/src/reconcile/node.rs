@@ -42,6 +42,10 @@ impl Node {
         self.in_force = false;
     }
 
+    pub fn local_addresses(&self) -> impl Iterator<Item = &Address> {
+        self.local_addresses.iter()
+    }
+
     pub fn want(&mut self, state: NodeState) {
         self.wanted = Some(state);
         self.in_force = false;

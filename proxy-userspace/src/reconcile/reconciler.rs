@@ -3,6 +3,8 @@ use std::{
     time::Duration,
 };
 
+use proxy_common::wire::Address;
+
 use super::{
     adopt::{Adopted, adopt},
     batch::Batch,
@@ -99,6 +101,11 @@ impl Reconciler {
         Ok(reconciler)
     }
 
+    /// Addresses on which NodePorts answer, as the maps hold them.
+    pub fn local_addresses(&self) -> impl Iterator<Item = &Address> {
+        self.node.local_addresses()
+    }
+
     /// A full sync: `services` are all there are. Only differences are written.
     pub fn sync(
         &mut self,
@@ -158,6 +165,11 @@ impl Reconciler {
     /// every change until then: the maps are read again first.
     pub fn retry_at(&self) -> Option<Duration> {
         self.failed.or_else(|| self.space.release_at().filter(|_| !self.refused.is_empty()))
+    }
+
+    /// Whether a write failed, so that the maps do not hold all that is wanted until [`Self::retry`].
+    pub fn is_behind(&self) -> bool {
+        self.failed.is_some()
     }
 
     /// Services that are refused as a whole. What an earlier version of one has in the maps is still in force.

@@ -71,12 +71,12 @@ fn endpoint_gone(kind: Kind) -> Row {
     }
 }
 
-/// The first packet of the client's to `backend`, from whatever port but the client's own.
-fn from_another_port(kind: Kind, backend: SocketAddr) -> Expected {
+/// The first packet of `client` to `backend`, from whatever port but its own.
+pub(super) fn from_another_port(client: SocketAddr, backend: SocketAddr, kind: Kind) -> Expected {
     Expected::Given(Box::new(move |output| {
         let port = ends(&output[14..]).expect("a packet").0.port();
-        assert!(port != kind.client().port() && port >= 1024, "source port {port}");
-        kind.open((kind.client().ip(), port).into(), backend)
+        assert!(port != client.port() && port >= 1024, "source port {port}");
+        kind.open((client.ip(), port).into(), backend)
     }))
 }
 
@@ -89,7 +89,7 @@ fn direct_from_the_same_port(kind: Kind) -> Row {
         .step(
             Hook::PodIngress,
             Input::Packet(kind.open(client, backend)),
-            from_another_port(kind, backend),
+            from_another_port(client, backend, kind),
             Verdict::Translate,
             &[Reason::DirectFlow],
         )
@@ -110,7 +110,7 @@ fn shared_backend(kind: Kind) -> Row {
         .step(
             Hook::PodIngress,
             Input::Packet(kind.open(client, other)),
-            from_another_port(kind, backend),
+            from_another_port(client, backend, kind),
             Verdict::Translate,
             &[Reason::NewFlow],
         )

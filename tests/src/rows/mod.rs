@@ -4,6 +4,7 @@
 mod endpoints;
 mod headers;
 mod refusals;
+mod strangers;
 mod walks;
 pub mod world;
 
@@ -218,5 +219,5 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Every row.
 pub fn all() -> Vec<Row> {
-    [walks::rows(), headers::rows(), refusals::rows(), endpoints::rows()].into_iter().flatten().collect()
+    [walks::rows(), headers::rows(), refusals::rows(), endpoints::rows(), strangers::rows()].into_iter().flatten().collect()
 }

@@ -118,7 +118,10 @@ impl Default for World {
                 node_port_max: 32767,
                 masquerade_port_min: MASQUERADE_PORT,
                 masquerade_port_max: MASQUERADE_PORT,
-                flags: ConfigFlags::PODS_BY_ADDRESS4 | ConfigFlags::PODS_BY_ADDRESS6 | ConfigFlags::FAST4 | ConfigFlags::FAST6,
+                flags: ConfigFlags::PODS_BY_ADDRESS4
+                    | ConfigFlags::PODS_BY_ADDRESS6
+                    | ConfigFlags::FAST4
+                    | ConfigFlags::FAST6,
                 epoch: 1,
                 timeouts: TIMEOUTS,
                 rejects_per_tick: 100,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use proxy_common::{
     checksum,
     datapath::{
-        ChecksumChange, Family, Inserted, Link, Lookup, Packet, Record, Route, RouteQuery, Row, Seat, SocketQuery, V4,
+        ChecksumChange, Family, Inserted, Link, Lookup, Packet, Record, Route, RouteQuery, Row, Seat, Seats, SocketQuery, V4,
         V6, egress, ingress,
     },
     reason::{Hook, Reason},
@@ -19,16 +19,19 @@ use crate::rows::world::{World, route};
 /// The indexes that the devices have here.
 const UPLINK: u32 = 7;
 const POD: u32 = 8;
+const ANOTHER_POD: u32 = 9;
 
 /// The datapath in plain Rust, over a vector and hash maps.
 pub struct Plain {
     maps: Maps,
+    /// Index of the device that pods send by.
+    pod_link: Cell<u32>,
 }
 
 struct Maps {
     world: World,
     rows: (UnsafeCell<Row<V4>>, UnsafeCell<Row<V6>>),
-    seats: Seats,
+    seats: Rings,
     flows: RefCell<BTreeMap<Vec<u8>, Vec<u8>>>,
     counters: RefCell<Counters>,
     rejects: Cell<(u32, u32)>,
@@ -38,7 +41,7 @@ struct Maps {
 
 /// The rings of flows, by family.
 #[derive(Default)]
-struct Seats {
+struct Rings {
     opening: [Ring; 2],
     proven: [Ring; 2],
 }
@@ -54,14 +57,14 @@ struct Ring {
 const KEY_WORDS: usize = size_of::<proxy_common::wire::FlowKey6>() / 4;
 
 impl Ring {
-    fn next<K>(&self, seats: u32, kind: u32) -> Option<Seat<'_, K>> {
+    fn next<K>(&self, kind: u32, index: impl FnOnce(u32) -> u32) -> Option<Seat<'_, K>> {
         let taken = self.taken.get();
         self.taken.set(taken.wrapping_add(1));
-        let index = taken & seats.wrapping_sub(1);
+        let index = index(taken);
         let place = self.places.borrow_mut().entry(index).or_default().get();
         // SAFETY: large and aligned enough for either key, of which any bytes are valid; it never moves or goes while the
         // ring is there, and the datapath has done with one seat before it asks for the next.
-        (index < seats).then(|| Seat { name: kind | index, key: unsafe { &mut *place.cast() } })
+        Some(Seat { name: kind | index, index, key: unsafe { &mut *place.cast() } })
     }
 }
 
@@ -86,14 +89,14 @@ impl Plain {
         let maps = Maps {
             world,
             rows,
-            seats: Seats::default(),
+            seats: Rings::default(),
             flows: RefCell::default(),
             counters: RefCell::default(),
             rejects: Cell::default(),
             random,
             now: Cell::new(1000),
         };
-        Self { maps }
+        Self { maps, pod_link: Cell::new(POD) }
     }
 
     /// Lets time pass, in ticks.
@@ -101,10 +104,23 @@ impl Plain {
         self.maps.now.set(self.maps.now.get() + ticks);
     }
 
+    /// Turns the clock back: that of another processor may be a tick behind.
+    pub fn turn_back(&self, ticks: u32) {
+        self.maps.now.set(self.maps.now.get() - ticks);
+    }
+
+    /// Does something while pods send by another link than usual.
+    pub fn elsewhere<T>(&self, what: impl FnOnce() -> T) -> T {
+        self.pod_link.set(ANOTHER_POD);
+        let result = what();
+        self.pod_link.set(POD);
+        result
+    }
+
     /// Runs the datapath and returns its own verdict.
     pub fn verdict(&self, hook: Hook, bytes: &mut Vec<u8>, link: Link, segment: usize) -> Verdict {
         let at_pod = matches!(hook, Hook::PodIngress | Hook::PodEgress);
-        let mut packet = Bytes { bytes, link, segment, device: if at_pod { POD } else { UPLINK } };
+        let mut packet = Bytes { bytes, link, segment, device: if at_pod { self.pod_link.get() } else { UPLINK } };
         if is_ingress(hook) {
             ingress(&mut packet, &self.maps, hook, link)
         } else {
@@ -171,18 +187,18 @@ impl Packet for Bytes<'_> {
         Some(())
     }
 
-    fn route(&mut self, query: &RouteQuery) -> Route {
+    fn route(&self, query: &RouteQuery) -> Route {
         let gateway = if query.destination.is_v4() {
             Address::from(std::net::IpAddr::from(route::GATEWAY4))
         } else {
             Address::from(std::net::IpAddr::from(route::GATEWAY6))
         };
         let device = if query.by == 0 { UPLINK } else { query.by };
-        Route { device, usable: query.length <= route::MTU, next_hop: gateway }
+        Route { device, usable: u32::from(query.length <= route::MTU), next_hop: gateway, hardware: [0; 6] }
     }
 
-    fn send_by(&mut self, device: u32, _: &Address) {
-        self.device = device;
+    fn send_by(&mut self, route: &Route) {
+        self.device = route.device;
     }
 
     fn segment(&self) -> usize {
@@ -280,9 +296,15 @@ impl Lookup for Maps {
         self.world.target_numbers().any(|other| other == number)
     }
 
-    fn peek<F: Family>(&self, key: &F::Key) -> Option<F::Flow> {
+    fn peek<F: Family>(&self, key: &F::Key, flow: &mut F::Flow) -> bool {
         let flows = self.flows.borrow();
-        flows.get(&Self::flow_key::<F>(key)).map(|bytes| F::Flow::read_from_bytes(bytes).expect("written as one"))
+        let Some(bytes) = flows.get(&Self::flow_key::<F>(key)) else { return false };
+        *flow = F::Flow::read_from_bytes(bytes).expect("written as one");
+        true
+    }
+
+    fn has<F: Family>(&self, key: &F::Key) -> bool {
+        self.flows.borrow().contains_key(&Self::flow_key::<F>(key))
     }
 
     fn now(&self) -> u32 {
@@ -292,12 +314,11 @@ impl Lookup for Maps {
 
 impl Record for Maps {
     fn find<F: Family>(&self, key: &F::Key, now: u32, seen: u8, flow: &mut F::Flow) -> bool {
-        let Some(found) = self.peek::<F>(key) else { return false };
-        *flow = found;
-        self.edit::<F>(key, |mark| {
-            *mark.last_seen = now;
-            *mark.seen |= seen;
-        })
+        self.peek::<F>(key, flow)
+            && self.edit::<F>(key, |mark| {
+                *mark.last_seen = now;
+                *mark.seen |= seen;
+            })
     }
 
     fn note<F: Family>(&self, key: &F::Key, seen: u8) {
@@ -335,13 +356,22 @@ impl Record for Maps {
     fn opening_seat<F: Family>(&self) -> Option<Seat<'_, F::Key>> {
         let config = &self.world.config;
         let seats = if F::V6 { config.opening_seats6 } else { config.opening_seats4 };
-        self.seats.opening[usize::from(F::V6)].next(seats, 0)
+        self.seats.opening[usize::from(F::V6)].next(0, |taken| taken & seats.wrapping_sub(1))
     }
 
-    fn proven_seat<F: Family>(&self) -> Option<Seat<'_, F::Key>> {
+    fn proven_seat<F: Family>(&self, datagrams: bool) -> Option<Seat<'_, F::Key>> {
         let config = &self.world.config;
         let seats = if F::V6 { config.proven_seats6 } else { config.proven_seats4 };
-        self.seats.proven[usize::from(F::V6)].next(seats, PROVEN)
+        let ring = &self.seats.proven[usize::from(F::V6)];
+        ring.next(PROVEN, |taken| Seats::index(seats, datagrams, taken))
+    }
+
+    fn seat<F: Family>(&self, index: u32, key: &F::Key) {
+        let places = self.seats.proven[usize::from(F::V6)].places.borrow();
+        if let Some(place) = places.get(&index) {
+            // SAFETY: as in `Ring::next`.
+            unsafe { *place.get().cast() = *key };
+        }
     }
 
     fn count(&self, hook: Hook, reason: Reason) {
