@@ -114,15 +114,20 @@ fn what_somebody_else_changed_is_repaired() {
     bench.check();
 }
 
+/// A frontend of a service with a value that was made for another key.
+fn put(maps: &mut MemoryTables, at: &str, of: &str, service: u32) {
+    maps.frontends.insert(key(at), Frontend::new(&key(of), service, Policy(9)));
+}
+
 #[test]
 fn garbage_is_repaired() {
     let garble: [fn(&mut MemoryTables); 19] = [
-        |maps| drop(maps.frontends.insert(key("192.0.2.9:1"), Frontend::new(&key("192.0.2.9:1"), 77, Policy(0)))),
-        |maps| drop(maps.frontends.insert(key("192.0.2.9:1"), Frontend::new(&key("192.0.2.9:1"), 1, Policy(0)))),
-        |maps| drop(maps.frontends.insert(key("10.96.0.1:80"), Frontend::new(&key("10.96.0.1:80"), 3, Policy(9)))),
+        |maps| put(maps, "192.0.2.9:1", "192.0.2.9:1", 77),
+        |maps| put(maps, "192.0.2.9:1", "192.0.2.9:1", 1),
+        |maps| put(maps, "10.96.0.1:80", "10.96.0.1:80", 3),
         // Torn: the check is that of another key.
-        |maps| drop(maps.frontends.insert(key("10.96.0.1:80"), Frontend::new(&key("10.96.0.2:80"), 1, Policy(0)))),
-        |maps| drop(maps.frontends.remove(&key("10.96.0.2:80"))),
+        |maps| put(maps, "10.96.0.1:80", "10.96.0.2:80", 1),
+        |maps| maps.frontends.retain(|found, _| *found != key("10.96.0.2:80")),
         |maps| maps.slots.fill(9999),
         |maps| maps.maglev.fill(3),
         // Filled by an earlier version in another order.
@@ -139,7 +144,7 @@ fn garbage_is_repaired() {
             let of_web = maps.services[1].sets4 as usize;
             maps.sets[of_web].local = Set { base: u32::MAX, count: 2, maglev_base: 9000, maglev_size: 7 };
         },
-        |maps| drop(maps.names.insert(0, maps.names[&1])),
+        |maps| maps.names.extend([(0, maps.names[&1])]),
         |maps| {
             let twin = maps.names[&1];
             maps.names.insert(9, twin);
