@@ -13,6 +13,7 @@ use crate::config::{self, AgentArgs, AgentConfig, FileWatch, KernelConfig, Loade
 use crate::desired::{NodeSettings, NodeState, node_addresses, node_state};
 use crate::kernel::tick::Tick;
 use crate::kernel::{AttachMode, Capacities, LinkOptions, Links, MapTables, Options, Runtime, masquerade_ports};
+use crate::memory;
 use crate::model::{Changes, Cluster, Interface, Problem};
 use crate::own_thread;
 use crate::reconcile::{Limits, Reconciler, Report};
@@ -49,6 +50,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let options = options(&config.kernel);
     let opened = own_thread::spawn("loading", async move { open(&options, limits) })?;
     let (Runtime { tables, programs, log }, reconciler) = opened.await.context("loading")??;
+    memory::give_back();
     node_settings.node_ports_before = reconciler.local_addresses().map(Address::ip).collect();
     if let Some(log) = log {
         tokio::spawn(log.run());
@@ -176,6 +178,8 @@ impl Agent {
         self.sync_node();
         let report = self.reconciler.sync_all(&mut self.tables, &self.cluster, self.started.elapsed());
         log_report("full sync", &report, None);
+        // The lists in all their details were read for this.
+        memory::give_back();
         let attachments = self.links.attach().await?;
         info!(
             devices = attachments.attached.len(),

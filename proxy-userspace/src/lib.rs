@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod desired;
 pub mod kernel;
+mod memory;
 pub mod model;
 pub mod object;
 mod own_thread;

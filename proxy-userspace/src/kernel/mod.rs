@@ -95,7 +95,7 @@ impl Runtime {
         pins.refuse_other_namespaces()?;
         let layout = pins.layout();
         let specs = adopt::adopt(&layout.maps(), Spec::all(&options.capacities))?;
-        let (programs, log) = load::load(options, &specs, &pins)?;
+        let (programs, log) = load::load(options, specs.clone(), &pins)?;
         let tables = MapTables::open(&layout.maps(), &specs, &pins)?;
         Ok(Self { tables, programs, log })
     }
