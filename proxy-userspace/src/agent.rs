@@ -1,5 +1,7 @@
 //! The agent: the only module that knows every part, and the order in which they start and stop.
 
+mod timeouts;
+
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -10,22 +12,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, AgentArgs, AgentConfig, FileWatch, KernelConfig, Loaded};
-use crate::desired::{NodeSettings, NodeState, node_addresses, node_state};
+use crate::desired::{NodeSettings, NodeState, Seats, node_addresses, node_state};
+use crate::health::{self, Awaited, Reporter, Status};
 use crate::kernel::tick::Tick;
-use crate::kernel::{AttachMode, Capacities, LinkOptions, Links, MapTables, Options, Runtime, masquerade_ports};
+use crate::kernel::{
+    AttachMode, Attachments, Capacities, Failed, LinkOptions, Links, MapTables, Options, Runtime, Swept,
+    masquerade_ports,
+};
 use crate::memory;
 use crate::model::{Changes, Cluster, Interface, Problem};
 use crate::own_thread;
 use crate::reconcile::{Limits, Reconciler, Report};
 use crate::source::{Message, SourceError};
-
-/// A UDP flow that is idle for longer gets a backend anew: the time after which conntrack forgets a flow with replies
-/// (`nf_conntrack_udp_timeout_stream`, Linux 4.20).
-const UDP_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// For so long a closed or unanswered TCP flow keeps its source port while others are free: as conntrack remembers it
-/// (`nf_conntrack_tcp_timeout_time_wait` and `_syn_sent`), twice as long as a server does (TCP_TIMEWAIT_LEN).
-const TCP_TIMEOUT: Duration = Duration::from_secs(120);
+use timeouts::timeouts;
 
 /// TCP resets and ICMP errors that one CPU may send in a second: as many as the kernel's own limit for a host
 /// (`net.ipv4.icmp_msgs_per_sec`).
@@ -44,28 +43,35 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     for warning in &warnings {
         warn!("{warning}");
     }
+    // From here on probes are answered, whatever takes its time.
+    let reporter = health::start(config.healthz_address).context("starting the thread that answers probes")?;
     let tick = Tick::detect()?;
-    let mut node_settings = node_settings(&config, tick)?;
     let limits = Limits { services: config.kernel.max_services as usize, ..Limits::default() };
     let options = options(&config.kernel);
     let opened = own_thread::spawn("loading", async move { open(&options, limits) })?;
-    let (Runtime { tables, programs, log }, reconciler) = opened.await.context("loading")??;
+    let (Runtime { tables, programs, sweeper, log }, reconciler) = opened.await.context("loading")??;
     memory::give_back();
+    let mut node_settings = node_settings(&config, tick, tables.seats())?;
     node_settings.node_ports_before = reconciler.local_addresses().map(Address::ip).collect();
     if let Some(log) = log {
         tokio::spawn(log.run());
     }
     let links = Links::start(programs, link_options(&config)).await?;
     let mut agent = Agent {
-        cluster: Cluster::new(&config.node_name, config.settings),
+        cluster: Cluster::new(&config.node_name, config.settings.clone()),
         reconciler,
         tables,
         interfaces: links.interfaces(),
+        attachments: links.attachments(),
         links,
+        swept: sweeper.start()?,
         node_settings,
         node_state: None,
         started: Instant::now(),
         is_ready: false,
+        is_written: false,
+        reporter,
+        source: config.source.describe().await,
     };
     info!(node = config.node_name, pin_dir = %config.kernel.pin_dir.display(), "waiting for the first complete lists");
     if let Some(file) = &config.file {
@@ -91,14 +97,21 @@ struct Agent {
     reconciler: Reconciler,
     tables: MapTables,
     interfaces: watch::Receiver<Vec<Interface>>,
+    attachments: watch::Receiver<Attachments>,
     links: Links,
+    swept: watch::Receiver<Option<Swept>>,
     node_settings: NodeSettings,
     /// The last one that the reconciler was given.
     node_state: Option<NodeState>,
     /// Where the clock of the reconciler begins.
     started: Instant,
-    /// The first complete state is in the maps, and the programs are on the devices.
+    /// The lists are complete: maps and devices follow them from now on.
     is_ready: bool,
+    /// The first complete state is in the maps.
+    is_written: bool,
+    reporter: Reporter,
+    /// Where the lists come from, in words.
+    source: String,
 }
 
 impl Agent {
@@ -111,6 +124,7 @@ impl Agent {
         let mut interrupted = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
         let mut batch = Vec::with_capacity(BATCH);
         loop {
+            self.publish();
             let retry_at = self.reconciler.retry_at().filter(|_| self.is_ready).map(|at| self.started + at);
             tokio::select! {
                 count = messages.recv_many(&mut batch, BATCH), if !messages.is_closed() || !messages.is_empty() => {
@@ -122,6 +136,9 @@ impl Agent {
                     return ended.context("the source ended").and_then(|result| Ok(result?));
                 }
                 Ok(()) = self.interfaces.changed() => self.sync_node(),
+                Ok(()) = self.swept.changed() => self.forget(),
+                Ok(()) = self.attachments.changed() => {}
+                () = self.reporter.due() => {}
                 () = sleep_until(retry_at) => {
                     let report = self.reconciler.retry(&mut self.tables, self.started.elapsed());
                     log_report("retry", &report, None);
@@ -174,7 +191,10 @@ impl Agent {
     /// The first sync. Only with the maps complete do the programs go to the devices, where they replace those of an
     /// earlier agent.
     async fn start(&mut self) -> anyhow::Result<()> {
+        self.reporter.publish(Status { awaited: vec![Awaited::Sync] });
         self.is_ready = true;
+        // Which services are affected says nothing before all of them are compiled.
+        let _ = self.cluster.set_interfaces(&self.interfaces.borrow());
         self.sync_node();
         let report = self.reconciler.sync_all(&mut self.tables, &self.cluster, self.started.elapsed());
         log_report("full sync", &report, None);
@@ -185,23 +205,55 @@ impl Agent {
             devices = attachments.attached.len(),
             failed = attachments.failed.len(),
             seconds = self.started.elapsed().as_secs_f64(),
-            "ready"
+            "the first complete state is in force"
         );
         Ok(())
+    }
+
+    /// Tells those who probe how things are.
+    fn publish(&mut self) {
+        self.is_written |= self.is_ready && !self.reconciler.is_behind();
+        let mut awaited = Vec::new();
+        if !self.is_ready {
+            let kinds = self.cluster.awaited_lists().collect();
+            awaited.push(Awaited::Lists { kinds, source: self.source.clone() });
+        } else if !self.is_written {
+            awaited.push(Awaited::Sync);
+        }
+        let devices = self.attachments.borrow_and_update();
+        let failed = devices.failed.iter().map(|Failed { name, cause }| (name.clone(), cause.clone()));
+        awaited.extend(failed.map(|(name, cause)| Awaited::Device { name, cause }));
+        drop(devices);
+        self.reporter.publish(Status { awaited });
     }
 
     fn sync_node(&mut self) {
         if !self.is_ready {
             return;
         }
-        let state = node_state(&self.interfaces.borrow_and_update(), &self.cluster, &self.node_settings);
+        let now = self.started.elapsed();
+        let changes = self.cluster.set_interfaces(&self.interfaces.borrow_and_update());
+        let state = node_state(&self.interfaces.borrow(), &self.cluster, &self.node_settings);
+        let mut report = Report::default();
         // Most devices that come and go have no address that matters.
-        if self.node_state.as_ref() == Some(&state) {
-            return;
+        if self.node_state.as_ref() != Some(&state) {
+            report += self.reconciler.set_node(&mut self.tables, &state, now);
+            self.node_state = Some(state);
         }
-        let report = self.reconciler.set_node(&mut self.tables, &state, self.started.elapsed());
-        self.node_state = Some(state);
+        if !changes.services.is_empty() {
+            report += self.reconciler.follow(&mut self.tables, &self.cluster, &changes, now);
+        }
         log_report("node", &report, None);
+    }
+
+    /// Takes in what the flows were found to need.
+    fn forget(&mut self) {
+        let swept = self.swept.borrow_and_update();
+        let Some(Swept { started, took, entries, over, strays, needs }) = &*swept else { return };
+        debug!(entries, over, strays, micros = took.as_micros() as u64, "flows swept");
+        let as_of = started.saturating_duration_since(self.started);
+        let report = self.reconciler.forget(&mut self.tables, needs, as_of);
+        log_report("filters", &report, None);
     }
 }
 
@@ -241,17 +293,17 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-fn node_settings(config: &AgentConfig, tick: Tick) -> anyhow::Result<NodeSettings> {
+fn node_settings(config: &AgentConfig, tick: Tick, seats: Seats) -> anyhow::Result<NodeSettings> {
     let ticks_per_second = tick.length().as_secs_f64().recip();
     Ok(NodeSettings {
         node_port_addresses: config.node_port_addresses.clone(),
         node_ports_before: Vec::new(),
-        cluster_cidrs: config.cluster_cidrs.clone(),
         bind_address: config.bind_address,
         masquerade_ports: masquerade_ports()?,
-        udp_timeout: tick.ticks(UDP_TIMEOUT),
-        tcp_timeout: tick.ticks(TCP_TIMEOUT),
+        timeouts: timeouts(&config.conntrack, tick),
         rejects_per_tick: (f64::from(REJECTS_PER_SECOND) / ticks_per_second).ceil() as u32,
+        seats,
+        fast: [true; 2],
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
 use nix::sys::signal::Signal;
 use proxy_tests::cluster::{Cluster, Endpoint, Family, Place, Pod, Service};
 use proxy_tests::kubernetes::{ApiServer, ControlPlane, Cutter, Readiness, selecting};
@@ -439,6 +440,43 @@ fn a_pod_needs_nothing_but_its_service_account() -> Result<()> {
     wait_served_by(cluster.pod("c"), &web, &["b"], SOON)?;
     println!("the new token was in use after {took:?}");
     Ok(())
+}
+
+/// As an editor of another system wraps it, with the variables of a shell behind a proxy around the agent; and it comes
+/// after the agent has begun to look for it.
+#[test]
+fn a_kubeconfig_is_read_as_kubectl_reads_it() -> Result<()> {
+    let _turn = turn();
+    let cluster = cluster()?;
+    let _servers = cluster.start_servers()?;
+    let plane = control_plane(&cluster)?;
+    let (web, [_, b]) = served_by_a(&plane, &cluster)?;
+    let kubeconfig = plane.path("by-hand.kubeconfig");
+    let mut agent = plane.start_agent_by(cluster.node(1), &kubeconfig, |command| {
+        let proxy = "http://192.0.2.1:3128";
+        command.envs([("HTTP_PROXY", proxy), ("HTTPS_PROXY", proxy), ("ALL_PROXY", proxy)]);
+        command.env("NO_PROXY", format!("localhost,.svc,{}/32", cluster.node(3).ip(Family::V4)));
+    })?;
+    agent.wait_for_words(&["cannot", "services", "by-hand.kubeconfig: cannot be read"], SOON)?;
+
+    let authority = base64::engine::general_purpose::STANDARD.encode(plane.authority()?);
+    let lines: String =
+        authority.as_bytes().chunks(76).map(|line| format!("      {}\n", String::from_utf8_lossy(line))).collect();
+    let text = format!(
+        "current-context: old\ncurrent-context: c\nclusters:\n- name: k\n  cluster:\n    server: {}\n    \
+         certificate-authority-data: |\n{lines}contexts: [{{name: c, context: {{cluster: k, user: u}}}}]\nusers:\n- name: \
+         u\n  user: {{tokenFile: ./by-hand.token, colour: red}}\n---\nanother: document\n",
+        plane.url(ApiServer::First)
+    );
+    std::fs::write(plane.path("by-hand.token"), format!("{}\n", plane.create_token(&[])?))?;
+    std::fs::write(&kubeconfig, text.replace('\n', "\r\n"))?;
+    let path = kubeconfig.to_str().context("a path in UTF-8")?;
+    plane.kubectl(&["get", "services", "--kubeconfig", path]).context("kubectl reads it")?;
+    agent.wait_ready()?;
+    agent.wait_for_words(&["set more than once, and the last value counts: current-context"], SOON)?;
+    assert_served_by(cluster.pod("shell"), &web, &["a"])?;
+    plane.apply_slices(&web, &b)?;
+    wait_served_by(cluster.pod("shell"), &web, &["b"], SOON).map(drop)
 }
 
 #[test]

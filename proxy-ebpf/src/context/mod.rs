@@ -2,6 +2,7 @@
 
 mod fib;
 mod memory;
+mod socket;
 mod tc;
 mod xdp;
 

@@ -4,6 +4,7 @@
 
 mod address;
 mod cluster;
+mod detect_local;
 mod endpoint_slice;
 mod endpoint_slice_object;
 mod event;
@@ -17,6 +18,7 @@ mod settings;
 
 pub use address::{Family, parse_cidr, parse_ip};
 pub use cluster::{Changes, Cluster};
+pub use detect_local::DetectLocal;
 pub use endpoint_slice::{Endpoint, EndpointSlice, SlicePort};
 pub use event::{Delta, Event, Problem};
 pub use interface::Interface;

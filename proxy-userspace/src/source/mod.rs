@@ -43,14 +43,23 @@ pub struct Arrival {
 }
 
 impl SourceConfig {
+    /// Where the objects come from, in words: the addresses of an API server, or a directory.
+    pub async fn describe(&self) -> String {
+        match self {
+            Self::Kubernetes(config) => kubernetes::describe(config).await,
+            Self::Manifests(directory) => directory.display().to_string(),
+        }
+    }
+
     /// Sends messages until the receiver is gone. Each of the three kinds begins with a complete list; a directory
     /// without Node objects sends an empty one.
     ///
     /// `node_name`: the only node that is watched.
     ///
     /// # Errors
-    /// Settings that no retry can mend: a kubeconfig that cannot be read, an address that is no URL. An API server
-    /// that cannot be reached and a directory that does not exist are waited for.
+    /// Mistakes of the command line, which no retry can mend: an address that is no URL, nothing to go by at all. An API
+    /// server that cannot be reached, credentials that are missing or refused, and a directory that does not exist are
+    /// waited for.
     pub async fn run(&self, node_name: &str, sender: mpsc::Sender<Message>) -> Result<(), SourceError> {
         match self {
             Self::Kubernetes(config) => kubernetes::run(config, node_name, sender).await,

@@ -6,6 +6,7 @@ mod attachment;
 mod cleaning;
 mod instances;
 mod inventory;
+mod mounts;
 mod ours;
 mod preconditions;
 mod reading;

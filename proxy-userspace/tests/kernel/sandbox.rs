@@ -19,11 +19,16 @@ pub struct Sandbox {
 pub const CAPACITIES: Capacities = Capacities {
     services: 64,
     frontends: 64,
+    sets: 128,
     slots: 256,
     maglev: 1024,
     backends: 128,
     flows4: 256,
     flows6: 256,
+    opening4: 256,
+    opening6: 256,
+    proven4: 256,
+    proven6: 256,
     local_addresses: 32,
     devices: 32,
 };

@@ -77,6 +77,16 @@ impl<'a> ControlPlane<'a> {
         }
     }
 
+    /// A file in the directory of this control plane.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// The certificate of the authority that signed those of the API servers, in PEM.
+    pub fn authority(&self) -> Result<String> {
+        fs::read_to_string(&self.credentials.authority).context("read the authority")
+    }
+
     /// A kubeconfig for the holder of `token`.
     pub fn kubeconfig(&self, token: &str) -> Result<String> {
         self.credentials.kubeconfig(&self.url(ApiServer::First), token)

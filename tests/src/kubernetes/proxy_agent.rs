@@ -71,12 +71,24 @@ impl ControlPlane<'_> {
         let kubeconfig = self.directory.join(format!("{}.kubeconfig", node.name()));
         let content = self.kubeconfig(&self.create_token(&[])?)?;
         fs::write(&kubeconfig, content).context("write the agent's kubeconfig")?;
+        self.start_agent_by(node, &kubeconfig, |command| {
+            if !masters.is_empty() {
+                command.arg("--master").arg(masters.join(","));
+            }
+        })
+    }
+
+    /// Starts the agent of a node with this kubeconfig, and whatever else `extend` gives it.
+    pub fn start_agent_by(
+        &self,
+        node: &Node,
+        kubeconfig: &Path,
+        extend: impl FnOnce(&mut Command),
+    ) -> Result<ProxyAgent> {
         let mut command = node.namespace().command("setpriv");
         agent_arguments(&mut command, node)?;
         command.arg("--kubeconfig").arg(kubeconfig);
-        if !masters.is_empty() {
-            command.arg("--master").arg(masters.join(","));
-        }
+        extend(&mut command);
         Ok(ProxyAgent { process: node.start("agent", command)? })
     }
 

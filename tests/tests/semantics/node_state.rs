@@ -1,9 +1,9 @@
 //! Rows 13, 36, 41, 42 and 69: what the node knows about itself.
 
-use proxy_common::wire::{Address, Device};
+use proxy_common::wire::Address;
 use proxy_userspace::{
     desired::{NodeSettings, NodeState, node_state},
-    model::{Cluster, Delta, Event, Interface, Node, Problem, Settings},
+    model::{Cluster, Delta, DetectLocal, Event, Interface, Node, Problem, Settings},
 };
 use serde_json::json;
 
@@ -14,8 +14,10 @@ fn address(text: &str) -> Address {
 }
 
 fn state(node_addresses: &[&str], node_port_addresses: &[&str], interfaces: &[Interface]) -> NodeState {
-    let world = World::with(Settings::default(), node_port_addresses, &["10.1.0.0/16", "10.2.0.0/16", "fd01::/64"]);
-    let mut cluster = Cluster::new("HERE ", Settings::default());
+    let cidrs = ["10.1.0.0/16", "10.2.0.0/16", "fd01::/64"];
+    let world = World::with(Settings::default(), node_port_addresses, &cidrs);
+    let detect_local = DetectLocal::ClusterCidr(cidrs.iter().map(|text| text.parse().unwrap()).collect());
+    let mut cluster = Cluster::new("HERE ", Settings { detect_local, ..Settings::default() });
     cluster.apply(Event::Nodes(Delta::Replace(vec![node(node_addresses)])));
     node_state(interfaces, &cluster, &world.settings)
 }
@@ -27,10 +29,18 @@ fn node(addresses: &[&str]) -> Node {
 }
 
 #[test]
-fn row_36_a_device_masquerades_with_its_first_address() {
-    let state = state(&["192.0.2.1"], &["primary"], &interfaces());
+fn row_36_a_device_masquerades_towards_a_next_hop_in_a_network_of_its_own() {
+    let mut interfaces = interfaces();
+    interfaces[1].networks.insert(0, "198.51.100.5/24".parse().unwrap());
+    let state = state(&["192.0.2.1"], &["primary"], &interfaces);
     // Loopback and link-local addresses are no source for what is routed.
-    assert_eq!(state.devices, [(2, Device { address4: address("192.0.2.1"), address6: address("fd02::1") })]);
+    let [(2, device)] = &state.devices[..] else { panic!("{:?}", state.devices) };
+    for (next_hop, expected) in
+        [("192.0.2.254", "192.0.2.1"), ("198.51.100.1", "198.51.100.5"), ("10.0.0.1", "198.51.100.5")]
+    {
+        assert_eq!(device.towards(&address(next_hop), false), address(expected), "{next_hop}");
+    }
+    assert_eq!(device.towards(&address("fd02::fe"), true), address("fd02::1"));
 }
 
 #[test]
@@ -130,7 +140,7 @@ fn row_42_all_means_every_address_but_loopback() {
 #[test]
 fn row_69_the_first_cluster_cidr_of_a_family_counts() {
     let config = state(&["192.0.2.1"], &["primary"], &interfaces()).config;
-    let inside = |text: &str| config.cluster.iter().any(|cidr| cidr.contains(&address(text)));
+    let inside = |text: &str| config.is_pod(&address(text)) == Some(true);
     for (text, expected) in [
         ("10.1.0.1", true),
         ("10.1.255.255", true),

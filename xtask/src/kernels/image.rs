@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::setup::Kernel;
-use crate::{command, workspace};
+use crate::{command, libraries, workspace};
 
 /// The first process; runs what [`Image::add_suite`] was given.
 const INIT: &str = include_str!("init.sh");
@@ -60,12 +60,7 @@ impl Image {
             fs::copy(from, &to).map(drop).with_context(|| format!("cannot copy {}", from.display()))
         };
         copy(file, to)?;
-        // Static programs have none, and ldd fails.
-        let libraries = command::output(Command::new("ldd").arg(file)).unwrap_or_default();
-        libraries
-            .split_whitespace()
-            .filter(|word| word.starts_with('/'))
-            .try_for_each(|library| copy(Path::new(library), library))
+        libraries::of(Path::new("/"), file).iter().try_for_each(|library| copy(library, &library.to_string_lossy()))
     }
 
     /// A program with the debug information that its build has left in it: memory of the machine holds all of this.

@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use proxy_common::datapath::Link;
 
 use crate::model::{Family, Interface};
@@ -35,6 +36,8 @@ pub struct DeviceAddress {
     pub global: bool,
     /// Not to be used for new flows: tentative or deprecated.
     pub poor: bool,
+    /// A second one of its network, or for IPv6 a temporary one (the same bit): never what the kernel chooses itself.
+    pub secondary: bool,
 }
 
 /// A network device, with what netlink says about it.
@@ -106,7 +109,11 @@ impl Device {
                 addresses.extend(of(family).map(|address| address.ip));
             }
         }
-        Interface { index: self.index, name: self.name.clone(), addresses }
+        // `inet_select_addr` (net/ipv4/devinet.c) looks through the primary ones of global scope.
+        let usable = |address: &&DeviceAddress| address.global && !address.poor && !address.secondary;
+        let networks = self.addresses.iter().filter(usable);
+        let networks = networks.filter_map(|address| IpNet::new(address.ip, address.prefix).ok()).collect();
+        Interface { index: self.index, name: self.name.clone(), controller: self.controller, addresses, networks }
     }
 }
 
@@ -125,8 +132,9 @@ mod tests {
         let addresses = addresses
             .iter()
             .map(|(ip, poor)| {
-                let ip = ip.parse().unwrap();
-                DeviceAddress { ip, prefix: 24, far: ip, global: true, poor: *poor }
+                let ip: IpAddr = ip.parse().unwrap();
+                let global = !is_link_local(&ip);
+                DeviceAddress { ip, prefix: 24, far: ip, global, poor: *poor, secondary: false }
             })
             .collect();
         Device {
@@ -164,5 +172,20 @@ mod tests {
     #[test]
     fn the_order_of_the_kernel_is_kept() {
         assert_eq!(shown(&device(&[("10.0.0.9", false), ("10.0.0.1", false)])), ["10.0.0.9", "10.0.0.1"]);
+    }
+
+    #[test]
+    fn a_flow_is_masqueraded_with_what_the_kernel_would_choose() {
+        let mut eth0 = device(&[
+            ("fe80::1", false),
+            ("10.0.0.9", false),
+            ("10.0.0.1", false),
+            ("192.0.2.1", false),
+            ("fd00::2", true),
+            ("fd00::1", false),
+        ]);
+        eth0.addresses[2].secondary = true;
+        let networks: Vec<String> = eth0.interface().networks.iter().map(IpNet::to_string).collect();
+        assert_eq!(networks, ["10.0.0.9/24", "192.0.2.1/24", "fd00::1/24"]);
     }
 }

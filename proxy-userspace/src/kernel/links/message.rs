@@ -148,6 +148,7 @@ pub fn address(message: &AddressMessage) -> Option<(u32, DeviceAddress)> {
         far: peer.or(local)?,
         global: message.header.scope == AddressScope::Universe || message.header.scope == AddressScope::Site,
         poor: flags.intersects(AddressFlags::Tentative | AddressFlags::Deprecated | AddressFlags::Dadfailed),
+        secondary: flags.contains(AddressFlags::Secondary),
     };
     Some((message.header.index, address))
 }

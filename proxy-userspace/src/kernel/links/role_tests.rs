@@ -22,7 +22,7 @@ fn device(index: u32, name: &str, kind: Kind) -> Device {
 fn with(mut device: Device, cidr: &str) -> Device {
     let net: ipnet::IpNet = cidr.parse().unwrap();
     let (ip, prefix) = (net.addr(), net.prefix_len());
-    device.addresses.push(DeviceAddress { ip, prefix, far: ip, global: true, poor: false });
+    device.addresses.push(DeviceAddress { ip, prefix, far: ip, global: true, poor: false, secondary: false });
     device
 }
 

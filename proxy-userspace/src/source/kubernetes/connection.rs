@@ -1,23 +1,23 @@
 use std::{
+    fmt,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use http::{Request, Response, Uri, uri::Scheme};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::{
-    Client, Config,
+    Client,
     client::{Body, ConfigExt},
-    config::{KubeConfigOptions, Kubeconfig},
 };
 use tokio::sync::watch;
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 
-use super::{KubernetesConfig, servers::Servers};
-use crate::source::SourceError;
+use super::{access::Access, credentials::Credentials, route::Routes, servers::Servers};
 
 /// How long a server may take.
 #[derive(Clone, Copy, Debug)]
@@ -42,117 +42,118 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// The least time from one watch to the next: a server, or what is between, may end every watch as soon as it begins.
 pub(super) const WATCH_SPACING: Duration = Duration::from_millis(500);
 
-/// A name that the certificate of every API server carries, whatever address it is reached at.
-const SERVER_NAME: &str = "kubernetes.default.svc";
-
 /// A client of the API server.
 pub(super) struct Connection {
-    config: KubernetesConfig,
     pub(super) client: Client,
-    pub(super) servers: Servers,
+    way: Arc<Way>,
     /// Changes whenever a server agrees to a watch.
     pub(super) watching: watch::Receiver<()>,
     pub(super) limits: Limits,
 }
 
 impl Connection {
-    pub(super) async fn new(given: &KubernetesConfig, limits: Limits) -> Result<Self, SourceError> {
-        let (config, addresses) = client_config(given).await?;
-        if config.proxy_url.is_some() {
-            return Err(SourceError::Proxy);
-        }
-        let servers = Servers::new(addresses);
+    /// Nothing is read or asked yet.
+    pub(super) fn new(credentials: Arc<Credentials>, limits: Limits) -> Self {
         let (sender, watching) = watch::channel(());
-        let https = HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_or_http();
-        let https = match &config.tls_server_name {
-            Some(name) => {
-                let name = name.clone().try_into().map_err(|_| SourceError::ServerName(name.clone()))?;
-                https.with_server_name_resolver(FixedServerNameResolver::new(name))
-            }
-            None => https,
+        let way = Arc::new(Way { credentials, latest: Mutex::default() });
+        let requests = Requests {
+            way: way.clone(),
+            watching: sender,
+            response_limit: limits.response,
+            last_watch: Arc::default(),
         };
-        // kube's own connector offers HTTP/1.1 alone.
-        let https = https.enable_all_versions().wrap_connector(servers.connector());
-        // No connection is kept for a later request: that one goes to the server that is preferred by then.
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .timer(TokioTimer::new())
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            // hyper takes a connection for idle that is not in its pool any more, even if a watch is on it.
-            .http2_keep_alive_while_idle(true)
-            .build::<_, Body>(https);
-        let service = ServiceBuilder::new()
-            .layer(config.base_uri_layer())
-            .option_layer(config.auth_layer()?)
-            .layer(config.extra_headers_layer()?)
-            .service(Observed { http, watching: sender, response_limit: limits.response, last_watch: Arc::default() });
-        Ok(Self { config: given.clone(), client: Client::new(service, "default"), servers, watching, limits })
+        Self { client: Client::new(requests, "default"), way, watching, limits }
     }
 
-    /// Reads the credentials anew. By itself the client looks into a token's file once a minute.
-    ///
-    /// # Errors
-    /// As at the start: a file is missing or of no use. The client stays as it was.
-    pub(super) async fn renew(&mut self) -> Result<(), SourceError> {
-        *self = Self::new(&self.config, self.limits).await?;
-        Ok(())
+    /// Begins with the next server from now on.
+    pub(super) fn advance(&self) {
+        if let Some(latest) = &*self.way.latest() {
+            latest.servers.advance();
+        }
     }
 }
 
-/// Credentials with the address to name in requests, and the addresses to connect to.
-async fn client_config(config: &KubernetesConfig) -> Result<(Config, Vec<Uri>), SourceError> {
-    let given = config.servers.iter().map(String::as_str).map(str::trim).filter(|server| !server.is_empty());
-    let given = given.map(server_address).collect::<Result<Vec<Uri>, _>>()?;
-    let in_pod;
-    let mut client = match (&config.kubeconfig, given.first()) {
-        (Some(path), _) => {
-            in_pod = false;
-            let unusable = |source| SourceError::Kubeconfig { path: path.clone(), source };
-            let kubeconfig = Kubeconfig::read_from(path).map_err(unusable)?;
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(unusable)?
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.way.latest() {
+            Some(latest) => write!(f, "API server {}", latest.servers),
+            None => f.write_str("API server"),
         }
-        (None, Some(first)) if first.scheme() == Some(&Scheme::HTTP) => {
-            in_pod = false;
-            Config::new(first.clone())
+    }
+}
+
+/// How requests get to the API server, made anew when the credentials change.
+struct Way {
+    credentials: Arc<Credentials>,
+    latest: Mutex<Option<Latest>>,
+}
+
+struct Latest {
+    access: Arc<Access>,
+    servers: Servers,
+    http: Http,
+}
+
+/// Sends a request, with all that every request carries.
+type Http = BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>;
+
+impl Way {
+    fn latest(&self) -> MutexGuard<'_, Option<Latest>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn http(&self) -> Result<(Arc<Access>, Http), BoxError> {
+        let access = self.credentials.current().await?;
+        let mut latest = self.latest();
+        if let Some(latest) = &*latest
+            && Arc::ptr_eq(&latest.access, &access)
+        {
+            return Ok((access, latest.http.clone()));
         }
-        (None, _) => {
-            in_pod = true;
-            Config::incluster()?
-        }
+        let servers = match latest.take() {
+            Some(before) if before.access.addresses == access.addresses => before.servers,
+            _ => Servers::new(access.addresses.clone()),
+        };
+        let http = http(&access, &servers)?;
+        *latest = Some(Latest { access: access.clone(), servers, http: http.clone() });
+        Ok((access, http))
+    }
+}
+
+fn http(access: &Access, servers: &Servers) -> kube::Result<Http> {
+    let https = HttpsConnectorBuilder::new().with_tls_config(access.tls.clone()).https_or_http();
+    let https = match access.server_name.clone() {
+        Some(name) => https.with_server_name_resolver(FixedServerNameResolver::new(name)),
+        None => https,
     };
-    let addresses = if given.is_empty() { vec![client.cluster_url.clone()] } else { given };
-    if addresses.iter().any(|address| address.scheme() != addresses.first().and_then(Uri::scheme)) {
-        return Err(SourceError::MixedSchemes);
-    }
-    if client.tls_server_name.is_none() && (addresses.len() > 1 || in_pod) {
-        client.tls_server_name = Some(SERVER_NAME.to_owned());
-    }
-    if let Some(first) = addresses.first() {
-        client.cluster_url = first.clone();
-    }
-    Ok((client, addresses))
-}
-
-/// As lenient as kube-proxy: an address without a scheme is https.
-fn server_address(text: &str) -> Result<Uri, SourceError> {
-    let full = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
-    let address: Option<Uri> = full.parse().ok();
-    address
-        .filter(|address| matches!(address.scheme_str(), Some("http" | "https")) && address.host().is_some())
-        .ok_or_else(|| SourceError::Server(text.to_owned()))
+    // kube's own connector offers HTTP/1.1 alone.
+    let routes = Routes::new(access.tls.clone(), access.proxies.clone());
+    let https = https.enable_all_versions().wrap_connector(servers.connector(routes));
+    // No connection is kept for a later request: that one goes to the server that is preferred by then.
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(0)
+        .timer(TokioTimer::new())
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        // hyper takes a connection for idle that is not in its pool any more, even if a watch is on it.
+        .http2_keep_alive_while_idle(true)
+        .build::<_, Body>(https)
+        .map_err(BoxError::from);
+    let layers =
+        ServiceBuilder::new().layer(access.client.base_uri_layer()).layer(access.client.extra_headers_layer()?);
+    Ok(BoxCloneSyncService::new(layers.service(http)))
 }
 
 /// Sends requests, gives up on a server that does not answer, and tells when a watch begins.
 #[derive(Clone)]
-struct Observed<S> {
-    http: S,
+struct Requests {
+    way: Arc<Way>,
     watching: watch::Sender<()>,
     response_limit: Duration,
     last_watch: Arc<Mutex<Option<Instant>>>,
 }
 
-impl<S> Observed<S> {
+impl Requests {
     /// Notes that a watch is about to begin. Returns how long it has to wait.
     fn space_watches(&self) -> Duration {
         let now = Instant::now();
@@ -161,85 +162,42 @@ impl<S> Observed<S> {
         *last = Some(begin);
         begin.saturating_duration_since(now)
     }
+
+    async fn send(self, request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
+        let query = request.uri().query().unwrap_or_default();
+        let is_watch = query.split('&').any(|parameter| matches!(parameter, "watch=true" | "watch=1"));
+        if is_watch {
+            tokio::time::sleep(self.space_watches()).await;
+        }
+        let (access, http) = self.way.http().await?;
+        let limit = self.response_limit;
+        let response = match tokio::time::timeout(limit, http.oneshot(request)).await {
+            Ok(response) => response?,
+            Err(_) => return Err(format!("no answer within {} s", limit.as_secs_f64()).into()),
+        };
+        if is_watch && response.status().is_success() {
+            self.watching.send_replace(());
+        }
+        if response.status() == StatusCode::UNAUTHORIZED {
+            self.way.credentials.refused(&access).await;
+        }
+        match access.explain(response.status()) {
+            Some(error) => Err(error.into()),
+            None => Ok(response),
+        }
+    }
 }
 
-impl<S, B> Service<Request<Body>> for Observed<S>
-where
-    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    B: Send + 'static,
-{
-    type Response = Response<B>;
+impl Service<Request<Body>> for Requests {
+    type Response = Response<Incoming>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<B>, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.http.poll_ready(context).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let query = request.uri().query().unwrap_or_default();
-        let is_watch = query.split('&').any(|parameter| matches!(parameter, "watch=true" | "watch=1"));
-        let wait = if is_watch { self.space_watches() } else { Duration::ZERO };
-        let (watching, limit) = (self.watching.clone(), self.response_limit);
-        // The one that was polled ready is the one to be called.
-        let next = self.http.clone();
-        let mut http = std::mem::replace(&mut self.http, next);
-        Box::pin(async move {
-            tokio::time::sleep(wait).await;
-            let response = match tokio::time::timeout(limit, http.call(request)).await {
-                Ok(response) => response.map_err(Into::into)?,
-                Err(_) => return Err(format!("no answer within {} s", limit.as_secs_f64()).into()),
-            };
-            if is_watch && response.status().is_success() {
-                watching.send_replace(());
-            }
-            Ok(response)
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn addresses(config: &KubernetesConfig) -> Result<(Config, Vec<Uri>), SourceError> {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(client_config(config))
-    }
-
-    #[test]
-    fn the_name_in_the_certificate_is_kept_from_the_kubeconfig() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("kubeconfig");
-        for (server_name, servers, expected) in [
-            ("", &[][..], None),
-            ("", &["10.0.0.1:6443"], None),
-            ("", &["https://10.0.0.1:6443", "https://10.0.0.2:6443"], Some(SERVER_NAME)),
-            ("tls-server-name: api.example", &["https://10.0.0.1:6443", "10.0.0.2"], Some("api.example")),
-        ] {
-            let text = format!(
-                "{{apiVersion: v1, kind: Config, current-context: c, users: [{{name: u, user: {{}}}}], contexts: \
-                 [{{name: c, context: {{cluster: k, user: u}}}}], clusters: [{{name: k, cluster: {{server: \
-                 \"https://192.0.2.1:6443\", {server_name}}}}}]}}"
-            );
-            std::fs::write(&path, text).unwrap();
-            let servers: Vec<String> = servers.iter().map(|&server| server.to_owned()).collect();
-            let (client, addresses) =
-                addresses(&KubernetesConfig { kubeconfig: Some(path.clone()), servers: servers.clone() }).unwrap();
-            assert_eq!(client.tls_server_name.as_deref(), expected, "{server_name} {servers:?}");
-            assert_eq!(addresses.len(), servers.len().max(1));
-            assert_eq!(client.cluster_url, addresses[0]);
-        }
-    }
-
-    #[test]
-    fn addresses_that_cannot_be_used_are_named() {
-        let given = |servers: &[&str]| {
-            let servers = servers.iter().map(|&server| server.to_owned()).collect();
-            addresses(&KubernetesConfig { kubeconfig: None, servers }).unwrap_err().to_string()
-        };
-        assert_eq!(given(&["ftp://a"]), "\"ftp://a\" is not the address of an API server; expected https://HOST:PORT");
-        assert_eq!(given(&["http://a:1", "b"]), "the addresses of the API server mix http and https");
+        Box::pin(self.clone().send(request))
     }
 }

@@ -6,26 +6,12 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http::Uri;
-use hyper_util::{
-    client::legacy::connect::{HttpConnector, dns::GaiResolver},
-    rt::TokioIo,
-};
-use tokio::net::TcpStream;
-use tower::{BoxError, Service, ServiceExt};
+use tower::{BoxError, Service};
 
-/// Until a connection is refused or accepted. An address that swallows packets must not keep the next one waiting.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A watch may be silent for minutes: without probes a server that lost its power is noticed when the watch is over.
-/// With these, after about 11 s.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-const KEEPALIVE_RETRIES: u32 = 3;
-/// The same for a server that dies while data is under way; the kernel would try for 15 minutes (RFC 5482).
-const USER_TIMEOUT: Duration = Duration::from_secs(10);
+use super::route::{Routes, Stream};
 
 /// The addresses of the API servers of a cluster, and the one to try first.
 #[derive(Clone, Debug)]
@@ -38,7 +24,7 @@ pub(super) struct Servers {
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     servers: Servers,
-    http: HttpConnector<GaiResolver>,
+    routes: Routes,
 }
 
 /// Why no server accepted a connection: one entry per address.
@@ -66,16 +52,8 @@ impl Servers {
         })
     }
 
-    pub(super) fn connector(&self) -> Connector {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        http.set_keepalive(Some(KEEPALIVE_IDLE));
-        http.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
-        http.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
-        http.set_tcp_user_timeout(Some(USER_TIMEOUT));
-        Connector { servers: self.clone(), http }
+    pub(super) fn connector(&self, routes: Routes) -> Connector {
+        Connector { servers: self.clone(), routes }
     }
 }
 
@@ -90,7 +68,7 @@ impl fmt::Display for Servers {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
+    type Response = Stream;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -99,16 +77,16 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { servers, http } = self.clone();
+        let Self { servers, routes } = self.clone();
         Box::pin(async move {
             let mut refusals = Vec::new();
             for (index, address) in servers.in_turn() {
-                match http.clone().oneshot(address.clone()).await {
+                match routes.connect(&address).await {
                     Ok(connection) => {
                         servers.preferred.store(index, Ordering::Relaxed);
                         return Ok(connection);
                     }
-                    Err(error) => refusals.push((address, super::trouble::chain(&error))),
+                    Err(error) => refusals.push((address, super::failure::chain(&*error))),
                 }
             }
             Err(NoneAccepts(refusals).into())

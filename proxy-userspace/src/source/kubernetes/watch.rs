@@ -9,8 +9,9 @@ use kube::{
 
 use super::{
     connection::Connection,
+    failure::Failure,
     resource::{Watched, object_name},
-    trouble::{Failure, Trouble},
+    trouble::Trouble,
 };
 use crate::{
     model::{Delta, ObjectName, Problem},
@@ -37,20 +38,13 @@ enum Restart {
     Strategy,
     /// The state that the watch is to continue from is too old.
     Expired,
-    /// The credentials were read anew.
-    Credentials,
 }
 
 /// Lists and watches a kind for as long as anybody listens.
 pub(super) async fn watch<K: Watched>(connection: Connection, node_name: &str, outlet: Outlet) -> Closed {
     let plural = K::Object::plural(&());
-    let mut watch = Watch::<K> {
-        trouble: Trouble::new(&plural, connection.servers.to_string()),
-        connection,
-        outlet,
-        reported: Reported::default(),
-        listing: None,
-    };
+    let mut watch =
+        Watch::<K> { trouble: Trouble::new(&plural), connection, outlet, reported: Reported::default(), listing: None };
     let mut strategy = Strategy::Streamed;
     loop {
         match watch.follow(node_name, strategy).await {
@@ -59,7 +53,7 @@ pub(super) async fn watch<K: Watched>(connection: Connection, node_name: &str, o
                 tracing::info!("the API server does not stream lists; {plural} are listed page by page");
                 strategy = Strategy::Paged;
             }
-            Ok(Restart::Strategy | Restart::Expired | Restart::Credentials) => {}
+            Ok(Restart::Strategy | Restart::Expired) => {}
         }
     }
 }
@@ -129,22 +123,9 @@ impl<K: Watched> Watch<K> {
                     if failure.is_about_the_question() && strategy == Strategy::Streamed && !is_complete {
                         return Ok(Restart::Strategy);
                     }
-                    let is_about_credentials = failure.is_about_credentials();
                     self.failed(failure).await?;
-                    if is_about_credentials {
-                        self.renew().await?;
-                        return Ok(Restart::Credentials);
-                    }
                 }
             }
-        }
-    }
-
-    /// Tries the credentials that there are now, as client-go does when it is not known to the server any more.
-    async fn renew(&mut self) -> Result<(), Closed> {
-        match self.connection.renew().await {
-            Ok(()) => Ok(()),
-            Err(error) => self.failed(Failure::of_credentials(&error)).await,
         }
     }
 
@@ -201,20 +182,24 @@ impl<K: Watched> Watch<K> {
 
     async fn failed(&mut self, failure: Failure) -> Result<(), Closed> {
         if failure.is_the_servers_own() {
-            self.connection.servers.advance();
+            self.connection.advance();
         }
         // A watch that began before now says nothing about what comes after.
         self.connection.watching.mark_unchanged();
         let told = self.trouble.begin(failure, Instant::now());
-        self.outlet.problems(told).await?;
+        self.outlet.problems(told.map(|message| self.problem(message))).await?;
         tokio::time::sleep(self.trouble.delay()).await;
         Ok(())
     }
 
-    async fn recovered(&mut self, told: Option<Problem>) -> Result<(), Closed> {
+    async fn recovered(&mut self, told: Option<String>) -> Result<(), Closed> {
         match told {
-            Some(problem) => self.outlet.send(Message::Recovered(problem)).await,
+            Some(message) => self.outlet.send(Message::Recovered(self.problem(message))).await,
             None => Ok(()),
         }
+    }
+
+    fn problem(&self, message: String) -> Problem {
+        Problem { object: self.connection.to_string(), message }
     }
 }

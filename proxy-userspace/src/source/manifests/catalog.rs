@@ -1,10 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    document::{self, Document, Object},
+    document::{self, Contents, Document, Object},
     shelf::{Entry, Shelf},
 };
-use crate::model::{Delta, EndpointSlice, Event, Node, ObjectName, Problem, Service};
+use crate::{
+    model::{Delta, EndpointSlice, Event, Node, ObjectName, Problem, Service},
+    yaml,
+};
 
 /// What all files together say.
 #[derive(Debug)]
@@ -50,9 +53,9 @@ impl Catalog {
                 state.broken = Some(problem(format!("{message}; {consequence}")));
                 None
             }
-            Ok(documents) => {
+            Ok(contents) => {
                 let was_broken = state.broken.take().is_some();
-                let problems = self.shelve(file, documents);
+                let problems = self.shelve(file, contents);
                 self.files.entry(file.to_owned()).or_default().problems = problems;
                 was_broken.then(|| problem("can be used again".into()))
             }
@@ -60,15 +63,15 @@ impl Catalog {
     }
 
     pub(super) fn remove(&mut self, file: &str) {
-        self.shelve(file, Vec::new());
+        self.shelve(file, Contents::default());
         self.files.remove(file);
     }
 
     /// Returns what is wrong with the file apart from its objects.
-    fn shelve(&mut self, file: &str, documents: Vec<Document>) -> Vec<Problem> {
+    fn shelve(&mut self, file: &str, contents: Contents) -> Vec<Problem> {
         let (mut services, mut endpoint_slices, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
         let mut others: BTreeMap<String, document::Place> = BTreeMap::new();
-        for Document { place, object } in documents {
+        for Document { place, object } in contents.documents {
             match object {
                 Object::Service(mut object) => {
                     let name = name_object(&mut object.metadata, true);
@@ -90,13 +93,15 @@ impl Catalog {
                 }
             }
         }
-        let mut problems: Vec<Problem> = others
+        let others = others
             .into_iter()
-            .map(|(kind, place)| Problem {
-                object: format!("file {file}"),
-                message: format!("{place}: objects of kind {kind} have no meaning here and are ignored"),
-            })
-            .collect();
+            .map(|(kind, place)| format!("{place}: objects of kind {kind} have no meaning here and are ignored"));
+        let repeated = contents
+            .repeated
+            .into_iter()
+            .filter_map(|(place, keys)| Some(format!("{place}: {}", yaml::about_repeated(&keys)?)));
+        let problem = |message| Problem { object: format!("file {file}"), message };
+        let mut problems: Vec<Problem> = others.chain(repeated).map(problem).collect();
         problems.extend(self.services.replace(file, services));
         problems.extend(self.endpoint_slices.replace(file, endpoint_slices));
         problems.extend(self.nodes.replace(file, nodes));

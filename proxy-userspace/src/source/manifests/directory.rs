@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::SETTLE;
+use crate::yaml;
 
 /// Suffixes of the files that are read.
 const SUFFIXES: [&str; 3] = ["yaml", "yml", "json"];
@@ -179,13 +180,7 @@ impl File {
             }
             return;
         }
-        let text = fs::read(path).map_err(|error| format!("cannot be read: {error}")).and_then(|bytes| {
-            String::from_utf8(bytes).map_err(|error| {
-                let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-                let line = 1 + valid.iter().filter(|&&byte| byte == b'\n').count();
-                format!("line {line}: is not UTF-8")
-            })
-        });
+        let text = fs::read(path).map_err(|error| format!("cannot be read: {error}")).and_then(yaml::text);
         // Written to while it was read: what was read is half of it.
         if fs::metadata(path).map(|after| Stamp::from(&after)).ok() == Some(stamp) {
             self.read = Some(stamp);

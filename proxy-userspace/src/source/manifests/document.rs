@@ -7,6 +7,8 @@ use k8s_openapi::{
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::yaml;
+
 /// An object of the API in a file.
 #[derive(Debug)]
 pub(super) struct Document {
@@ -57,57 +59,34 @@ impl fmt::Display for Place {
     }
 }
 
-/// Reads every object of a file: YAML documents, or one of JSON if the name says so. Lists are taken apart.
-pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Broken> {
-    let mut found = Vec::new();
-    // Removed by the YAML reader only at the very beginning, and not by the JSON reader.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if file.ends_with(".json") {
-        let place = Place { document: 1, line: 1 };
-        Section { place, text, format: Format::Json }.objects(&mut found)?;
-        return Ok(found);
-    }
-    for section in sections(text) {
-        // JSON is YAML too, and read many times faster as what it is. YAML in braces need not be JSON.
-        let begin = found.len();
-        let is_read = section.text.trim_start().starts_with('{')
-            && Section { format: Format::Json, ..section }.objects(&mut found).is_ok();
-        if !is_read {
-            found.truncate(begin);
-            section.objects(&mut found)?;
-        }
-    }
-    Ok(found)
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) documents: Vec<Document>,
+    /// Where keys stand several times in their mapping, and which; the last of each counts.
+    pub(super) repeated: Vec<(Place, Vec<String>)>,
 }
 
-/// The documents of a YAML stream. A line that begins with three hyphens ends a document wherever it stands: no scalar
-/// may contain it (YAML 1.2.2, 9.1.2). Reading them one by one keeps the limits that guard against a hostile document
-/// from adding up over a large file.
-fn sections(text: &str) -> Vec<Section<'_>> {
-    let mut sections = Vec::new();
-    let (mut begin, mut begin_line, mut offset) = (0, 1, 0);
-    let mut cut = |begin: usize, end: usize, line: usize| {
-        let text = text.get(begin..end).unwrap_or_default();
-        let is_blank = |line: &str| {
-            let line = line.trim();
-            line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
-        };
-        if !text.lines().all(is_blank) {
-            let place = Place { document: sections.len() + 1, line };
-            sections.push(Section { place, text, format: Format::Yaml });
-        }
-    };
-    for (at, line) in text.split_inclusive('\n').enumerate() {
-        let marker =
-            line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
-        if marker && offset > begin {
-            cut(begin, offset, begin_line);
-            (begin, begin_line) = (offset, at + 1);
-        }
-        offset += line.len();
+/// Reads every object of a file: YAML documents, or one of JSON if the name says so. Lists are taken apart.
+pub(super) fn parse(file: &str, text: &str) -> Result<Contents, Broken> {
+    let mut contents = Contents::default();
+    if file.ends_with(".json") {
+        let place = Place { document: 1, line: 1 };
+        Section::new(place, text, Format::Json).objects(&mut contents)?;
+        return Ok(contents);
     }
-    cut(begin, offset, begin_line);
-    sections
+    for yaml::Document { number, line, text } in yaml::documents(text) {
+        let place = Place { document: number, line };
+        // JSON is YAML too, and read many times faster as what it is. YAML in braces need not be JSON.
+        let begin = contents.documents.len();
+        let is_read = text.trim_start().starts_with('{')
+            && Section::new(place, text, Format::Json).objects(&mut contents).is_ok();
+        if !is_read {
+            contents.documents.truncate(begin);
+            Section::new(place, text, Format::Yaml).objects(&mut contents)?;
+        }
+    }
+    Ok(contents)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,15 +105,33 @@ enum Booleans {
 }
 
 /// The text of a document.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Section<'a> {
     place: Place,
     text: &'a str,
     format: Format,
+    repeated: Vec<String>,
 }
 
-impl Section<'_> {
-    fn objects(&self, found: &mut Vec<Document>) -> Result<(), Broken> {
+impl<'a> Section<'a> {
+    fn new(place: Place, text: &'a str, format: Format) -> Self {
+        Self { place, text, format, repeated: Vec::new() }
+    }
+
+    fn objects(mut self, contents: &mut Contents) -> Result<(), Broken> {
+        if let Format::Json = self.format {
+            self.repeated = yaml::repeated_in_json(self.text);
+            // The reader of JSON has no say in which one counts.
+            self.format = if self.repeated.is_empty() { Format::Json } else { Format::Yaml };
+        }
+        self.read_objects(&mut contents.documents)?;
+        if !self.repeated.is_empty() {
+            contents.repeated.push((self.place, self.repeated));
+        }
+        Ok(())
+    }
+
+    fn read_objects(&mut self, found: &mut Vec<Document>) -> Result<(), Broken> {
         let header: Header = self.read()?;
         let (version, kind) = (header.api_version.unwrap_or_default(), header.kind.unwrap_or_default());
         let object = match (version.as_str(), kind.as_str()) {
@@ -153,7 +150,7 @@ impl Section<'_> {
     }
 
     /// The objects of a list. Those of a list of one kind need not repeat it.
-    fn items(&self, version: &str, kind: &str, found: &mut Vec<Document>) -> Result<(), Broken> {
+    fn items(&mut self, version: &str, kind: &str, found: &mut Vec<Document>) -> Result<(), Broken> {
         let list: List = self.read_as(Booleans::OnlyTrueAndFalse)?;
         for (at, item) in list.items.into_iter().enumerate() {
             let text =
@@ -175,11 +172,11 @@ impl Section<'_> {
         serde_json::from_value(item).map_err(|error| self.broken(format!("item {}: {error}", at + 1)))
     }
 
-    fn read<T: DeserializeOwned>(&self) -> Result<T, Broken> {
+    fn read<T: DeserializeOwned>(&mut self) -> Result<T, Broken> {
         self.read_as(Booleans::ByType)
     }
 
-    fn read_as<T: DeserializeOwned>(&self, booleans: Booleans) -> Result<T, Broken> {
+    fn read_as<T: DeserializeOwned>(&mut self, booleans: Booleans) -> Result<T, Broken> {
         match self.format {
             Format::Json => {
                 serde_json::from_str(self.text).map_err(|error| self.broken_at(error.line(), &error.to_string()))
@@ -191,10 +188,14 @@ impl Section<'_> {
                     with_snippet: false,
                     strict_booleans: booleans == Booleans::OnlyTrueAndFalse,
                 };
-                serde_saphyr::from_str_with_options(self.text, options).map_err(|error| {
+                let read = yaml::read(self.text, options).map_err(|error| {
                     let line = error.location().map_or(1, |location| usize::try_from(location.line()).unwrap_or(1));
                     self.broken_at(line, &error.without_snippet().to_string())
-                })
+                })?;
+                if !read.repeated.is_empty() {
+                    self.repeated = read.repeated;
+                }
+                Ok(read.value)
             }
         }
     }
@@ -222,7 +223,7 @@ mod tests {
     fn shown(file: &str, text: &str) -> Vec<String> {
         match parse(file, text) {
             Err(broken) => vec![broken.to_string()],
-            Ok(documents) => documents.iter().map(show).collect(),
+            Ok(contents) => contents.documents.iter().map(show).collect(),
         }
     }
 
@@ -268,7 +269,6 @@ mod tests {
         for (file, text, line, message) in [
             ("a.yaml", "kind: Service\napiVersion: v1\n---\nkind: Service\napiVersion: [", 5, ""),
             ("a.yaml", "---\nkind: Node\n---\nkind: Service\napiVersion: v1\nspec:\n  ports:\n  - port: x\n", 8, "i32"),
-            ("a.yaml", "kind: Service\nkind: Service\n", 2, "duplicate"),
             ("a.yaml", "\n\nmetadata: {}\n", 1, "has no kind"),
             ("a.json", "{\"kind\": \"Service\",\n \"apiVersion\": \"v1\",\n oops}", 3, "key must be a string"),
             ("a.json", "{\"kind\": \"Service\",\n\"apiVersion\": \"v1\",\n\"spec\": {\"ports\": 5}}", 3, "sequence"),
@@ -278,5 +278,35 @@ mod tests {
             assert!(broken.message.contains(message), "{text:?}: {broken}");
             assert!(!broken.message.contains("line"), "{text:?}: {broken}");
         }
+    }
+
+    #[test]
+    fn of_a_repeated_key_the_last_value_counts() {
+        let yaml = "kind: Pod\napiVersion: v1\n---\nkind: Node\nkind: Service\napiVersion: v1\nmetadata: {name: a, name: b}\n\
+                    spec:\n  ports:\n  - {port: 1, port: 80}\n---\nkind: List\napiVersion: v1\nitems:\n- {kind: Node, apiVersion: \
+                    v1, metadata: {name: m, name: n}}\n";
+        let json = r#"{"kind": "Service", "apiVersion": "v1", "metadata": {"name": "a", "name": "b"}}"#;
+        for (file, text, expected, repeated) in [
+            (
+                "a.yaml",
+                yaml,
+                &["line 1 (document 1): v1 Pod", "line 3 (document 2): Service b", "line 11 (document 3): Node n"][..],
+                &[
+                    "line 3 (document 2): kind, metadata.name, spec.ports[0].port",
+                    "line 11 (document 3): items[0].metadata.name",
+                ][..],
+            ),
+            ("a.json", json, &["line 1 (document 1): Service b"], &["line 1 (document 1): metadata.name"]),
+            ("a.yaml", json, &["line 1 (document 1): Service b"], &["line 1 (document 1): metadata.name"]),
+        ] {
+            assert_eq!(shown(file, text), expected, "{text}");
+            let contents = parse(file, text).unwrap();
+            let named = contents.repeated.iter().map(|(place, keys)| format!("{place}: {}", keys.join(", ")));
+            assert_eq!(named.collect::<Vec<_>>(), repeated, "{text}");
+        }
+        let Object::Service(service) = &parse("a.yaml", yaml).unwrap().documents[1].object else {
+            panic!("no Service")
+        };
+        assert_eq!(service.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].port, 80);
     }
 }

@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Runs until the receiver is gone.
 pub(super) async fn run(path: &Path, sender: mpsc::Sender<Message>) -> Result<(), SourceError> {
     let (wake, mut woken) = mpsc::channel(1);
-    let mut wakeup = Wakeup::new(path, wake)?;
+    let mut wakeup = Wakeup::new(path, wake);
     let mut files = Files::new(path, Outlet(sender));
     loop {
         wakeup.watch_directory();
@@ -59,30 +59,30 @@ pub(super) async fn run(path: &Path, sender: mpsc::Sender<Message>) -> Result<()
 /// Wakes the loop when something in the directory changes.
 struct Wakeup {
     path: PathBuf,
-    watcher: RecommendedWatcher,
+    /// `None`: the kernel gives none, as where other programs have them all; the directory is looked at all the same.
+    watcher: Option<RecommendedWatcher>,
     /// The directory that is watched, which is not the one of that name for ever.
     watched: Option<directory::Identity>,
 }
 
 impl Wakeup {
-    fn new(path: &Path, wake: mpsc::Sender<()>) -> Result<Self, SourceError> {
+    fn new(path: &Path, wake: mpsc::Sender<()>) -> Self {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Our own reading is reported too.
             if !event.is_ok_and(|event| event.kind.is_access()) {
                 let _ = wake.try_send(());
             }
-        })?;
-        Ok(Self { path: path.to_owned(), watcher, watched: None })
+        });
+        let watcher = watcher.map_err(|error| tracing::warn!("changes of files are not reported here: {error}")).ok();
+        Self { path: path.to_owned(), watcher, watched: None }
     }
 
     fn watch_directory(&mut self) {
         let there = directory::Identity::of(&self.path);
-        if there == self.watched {
-            return;
-        }
+        let Some(watcher) = self.watcher.as_mut().filter(|_| there != self.watched) else { return };
         // It fails if the old one is gone, which ended the watch.
-        let _ = self.watcher.unwatch(&self.path);
-        self.watched = match self.watcher.watch(&self.path, RecursiveMode::NonRecursive) {
+        let _ = watcher.unwatch(&self.path);
+        self.watched = match watcher.watch(&self.path, RecursiveMode::NonRecursive) {
             Ok(()) => there,
             Err(error) => {
                 tracing::debug!("cannot watch {}: {error}", self.path.display());

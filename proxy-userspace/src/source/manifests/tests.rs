@@ -277,6 +277,16 @@ async fn what_has_no_meaning_is_named_once() {
 }
 
 #[tokio::test]
+async fn a_key_that_stands_twice_is_named() {
+    let mut source = Source::with(&[("a.yaml", &service("a", 80))]).await;
+    source.write("a.yaml", &format!("{}  type: ClusterIP\n  clusterIP: 10.96.0.11\n", service("a", 81)));
+    let service = source.applied().await;
+    assert_eq!((service.ports[0].port, service.cluster_ips[0].to_string().as_str()), (81, "10.96.0.11"));
+    let expected = "file a.yaml: line 1 (document 1): set more than once, and the last value counts: spec.clusterIP";
+    assert_eq!(source.problem().await, expected);
+}
+
+#[tokio::test]
 async fn a_mounted_config_map_changes_by_one_link() {
     let mut source = Source::new(|root| {
         let directory = root.join("manifests");

@@ -9,10 +9,12 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
     sync::mpsc,
     task::{JoinHandle, JoinSet},
 };
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
 /// What a request is answered with.
 pub(super) enum Answer {
@@ -35,6 +37,12 @@ type Script = Box<dyn FnMut(&Request) -> Answer + Send>;
 pub(super) struct Request {
     pub(super) plural: String,
     pub(super) query: BTreeMap<String, String>,
+    /// The whole target.
+    pub(super) target: String,
+    /// Names in lower case; all values of a name, joined by commas.
+    pub(super) headers: BTreeMap<String, String>,
+    /// The client's own certificate, in DER.
+    pub(super) certificate: Option<Vec<u8>>,
 }
 
 impl Request {
@@ -48,12 +56,20 @@ impl Request {
 
     fn parse(head: &str) -> Option<Self> {
         let target = head.split(' ').nth(1)?;
+        let mut headers: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in head.lines().skip(1).filter_map(|line| line.split_once(": ")) {
+            let values = headers.entry(name.to_lowercase()).or_default();
+            *values = if values.is_empty() { value.to_owned() } else { format!("{values},{value}") };
+        }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let decode = |text: &str| text.replace("%21", "!").replace("%3D", "=").replace("%2F", "/");
         let query = query.split('&').filter_map(|pair| pair.split_once('='));
         Some(Self {
             plural: path.rsplit('/').next()?.to_owned(),
             query: query.map(|(name, value)| (name.to_owned(), decode(value))).collect(),
+            target: target.to_owned(),
+            headers,
+            certificate: None,
         })
     }
 }
@@ -90,6 +106,10 @@ impl Running {
         format!("http://{}", self.address)
     }
 
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Ends it for certain, so that its port is free.
     pub(super) async fn stop(mut self) {
         self.task.abort();
@@ -99,15 +119,28 @@ impl Running {
 
 impl FakeServer {
     pub(super) async fn start(&self, address: &str) -> Running {
+        self.start_with(address, None).await
+    }
+
+    /// Speaks TLS, and asks clients for a certificate if `tls` says so.
+    pub(super) async fn start_tls(&self, address: &str, tls: ServerConfig) -> Running {
+        self.start_with(address, Some(TlsAcceptor::from(Arc::new(tls)))).await
+    }
+
+    async fn start_with(&self, address: &str, tls: Option<TlsAcceptor>) -> Running {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = self.clone();
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let server = server.clone();
+                let (server, tls) = (server.clone(), tls.clone());
                 connections.spawn(async move {
-                    let _ = server.serve(stream).await;
+                    let Some(tls) = tls else { return server.serve(stream, None).await };
+                    let stream = tls.accept(stream).await?;
+                    let chain = stream.get_ref().1.peer_certificates();
+                    let certificate = chain.and_then(|chain| chain.first()).map(|certificate| certificate.to_vec());
+                    server.serve(stream, certificate).await
                 });
             }
         });
@@ -153,14 +186,14 @@ impl FakeServer {
         }
     }
 
-    async fn serve(&self, stream: TcpStream) -> io::Result<()> {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(read_byte(&stream).await?);
-        }
-        let Some(request) = Request::parse(&String::from_utf8_lossy(&head)) else {
+    async fn serve<S>(&self, mut stream: S, certificate: Option<Vec<u8>>) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(request) = Request::parse(&read_head(&mut stream).await?) else {
             return Ok(());
         };
+        let request = Request { certificate, ..request };
         let answer = {
             let mut store = self.store.lock().unwrap();
             store.requests.push(request.clone());
@@ -168,23 +201,23 @@ impl FakeServer {
         };
         match answer {
             Answer::Silence => {
-                let _ = read_byte(&stream).await;
+                let _ = stream.read_u8().await;
                 Ok(())
             }
             Answer::Status(code, message) => {
-                write_all(&stream, &response(code, &status(code, message).to_string())).await
+                write(&mut stream, &response(code, &status(code, message).to_string())).await
             }
             Answer::WatchError(code, message) => {
                 let event = json!({"type": "ERROR", "object": status(code, message)});
-                write_all(&stream, &response(200, &format!("{event}\n"))).await
+                write(&mut stream, &response(200, &format!("{event}\n"))).await
             }
             Answer::Half => {
                 let whole = response(200, &self.list(&request.plural).to_string());
-                write_all(&stream, &whole[..whole.len() - 20]).await
+                write(&mut stream, &whole[..whole.len() - 20]).await
             }
-            Answer::EmptyWatch => write_all(&stream, &response(200, "")).await,
+            Answer::EmptyWatch => write(&mut stream, &response(200, "")).await,
             Answer::Usual if request.is_watch() => self.watch(stream, &request).await,
-            Answer::Usual => write_all(&stream, &response(200, &self.list(&request.plural).to_string())).await,
+            Answer::Usual => write(&mut stream, &response(200, &self.list(&request.plural).to_string())).await,
         }
     }
 
@@ -197,7 +230,7 @@ impl FakeServer {
             "metadata": {"resourceVersion": store.revision.to_string()}})
     }
 
-    async fn watch(&self, stream: TcpStream, request: &Request) -> io::Result<()> {
+    async fn watch(&self, mut stream: impl AsyncWrite + Unpin, request: &Request) -> io::Result<()> {
         let (sender, mut events) = mpsc::unbounded_channel();
         {
             let mut store = self.store.lock().unwrap();
@@ -218,12 +251,12 @@ impl FakeServer {
             store.watchers.push((request.plural.clone(), sender));
         }
         let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
-        write_all(&stream, head).await?;
+        write(&mut stream, head).await?;
         while let Some(event) = events.recv().await {
             let line = format!("{event}\n");
-            write_all(&stream, format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).await?;
+            write(&mut stream, format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).await?;
         }
-        write_all(&stream, b"0\r\n\r\n").await
+        write(&mut stream, b"0\r\n\r\n").await
     }
 }
 
@@ -247,29 +280,18 @@ fn response(code: u16, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-async fn read_byte(stream: &TcpStream) -> io::Result<u8> {
-    let mut byte = [0];
-    loop {
-        stream.readable().await?;
-        match stream.try_read(&mut byte) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => return Ok(byte[0]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
+/// What comes before the body of a request.
+pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
     }
+    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 fn status(code: u16, message: &str) -> Value {

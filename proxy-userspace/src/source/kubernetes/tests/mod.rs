@@ -1,7 +1,15 @@
+mod authority;
+mod changing;
 mod dead_peer;
+mod fake_proxy;
 mod fake_server;
+mod proxied;
+mod secure;
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
@@ -9,6 +17,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use self::fake_server::{Answer, FakeServer, Request};
 use super::{
     KubernetesConfig,
+    access::{Environment, tests::environment},
     connection::{Limits, WATCH_SPACING},
     run_within,
 };
@@ -19,6 +28,12 @@ use crate::{
 
 /// A watch that has to wait for its turn ([`WATCH_SPACING`]) has not stalled.
 const LIMITS: Limits = Limits { response: Duration::from_millis(400), list_stall: WATCH_SPACING.saturating_mul(6) };
+
+/// For tests that want to see the first thing that goes wrong, however slow the machine is.
+const PATIENT: Limits = Limits { response: Duration::from_secs(20), list_stall: Duration::from_secs(20) };
+
+/// For so long what was read of the credentials is taken for new, and a little more.
+const FRESH: Duration = Duration::from_millis(1100);
 
 /// A source under test, with what it sends.
 struct Source {
@@ -39,13 +54,35 @@ impl Source {
 
     fn within(limits: Limits, servers: &[String]) -> Self {
         let config = KubernetesConfig { kubeconfig: None, servers: servers.to_vec() };
+        Self::with(limits, config, environment(&[], Path::new("/nonexistent")))
+    }
+
+    fn with(limits: Limits, config: KubernetesConfig, environment: Environment) -> Self {
         let (sender, messages) = mpsc::channel(100);
-        let task = tokio::spawn(async move { run_within(limits, &config, "n1", sender).await });
+        let task = tokio::spawn(async move { run_within(limits, &config, environment, "n1", sender).await });
         Self { messages, task }
     }
 
+    fn of_kubeconfig(path: &Path) -> Self {
+        let config = KubernetesConfig { kubeconfig: Some(path.to_owned()), servers: Vec::new() };
+        Self::with(PATIENT, config, environment(&[], Path::new("/nonexistent")))
+    }
+
+    /// What comes first: the names of the Services, or a problem.
+    async fn outcome(&mut self) -> Result<Vec<String>, String> {
+        loop {
+            match self.next().await {
+                Message::Problem(problem) => return Err(problem.to_string()),
+                Message::Arrival(Arrival { event: Event::Services(Delta::Replace(services)), .. }) => {
+                    return Ok(services.into_iter().map(|service| service.name.name).collect());
+                }
+                _ => {}
+            }
+        }
+    }
+
     async fn next(&mut self) -> Message {
-        timeout(Duration::from_secs(10), self.messages.recv()).await.expect("a message within 10 s").unwrap()
+        timeout(Duration::from_secs(30), self.messages.recv()).await.expect("a message within 30 s").unwrap()
     }
 
     /// The next change of a Service.
