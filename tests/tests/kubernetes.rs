@@ -10,6 +10,7 @@ use base64::Engine;
 use nix::sys::signal::Signal;
 use proxy_tests::cluster::{Cluster, Endpoint, Family, Place, Pod, Service};
 use proxy_tests::kubernetes::{ApiServer, ControlPlane, Cutter, Readiness, selecting};
+use proxy_tests::patience::patience;
 use proxy_tests::traffic::{HttpOptions, HttpReport, server};
 use serde_json::json;
 
@@ -72,8 +73,8 @@ fn wait_served_by(from: &Pod, service: &Service, expected: &[&str], timeout: Dur
     let start = Instant::now();
     loop {
         let Err(error) = assert_served_by(from, service, expected) else { return Ok(start.elapsed()) };
-        if start.elapsed() > timeout {
-            return Err(error).with_context(|| format!("still so after {timeout:?}"));
+        if start.elapsed() > patience(timeout) {
+            return Err(error).with_context(|| format!("still so after {:?}", start.elapsed()));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -119,7 +120,7 @@ fn a_service_follows_its_pods() -> Result<()> {
 fn wait_refused(from: &Pod, to: SocketAddr) -> Result<()> {
     let start = Instant::now();
     while let Err(error) = assert_unserved(from, to) {
-        if start.elapsed() > SOON {
+        if start.elapsed() > patience(SOON) {
             return Err(error);
         }
     }
