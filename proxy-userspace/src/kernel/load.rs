@@ -36,9 +36,10 @@ impl Programs {
         if !self.loaded.contains_key(name) {
             // Not with a log: then all of them were loaded at the start.
             let mut ebpf = load_maps(&self.specs, &self.pins, 0)?;
-            let others = programs::TC.iter().filter(|program| program.link == link);
-            for program in others.filter(|program| !self.loaded.contains_key(program.name)) {
-                self.loaded.insert(program.name, load_program(&mut ebpf, program.name)?);
+            for program in programs::TC.iter().filter(|program| program.link == link) {
+                if !self.loaded.contains_key(program.name) {
+                    self.loaded.insert(program.name, load_program(&mut ebpf, program.name)?);
+                }
             }
             drop(ebpf);
             memory::give_back();
