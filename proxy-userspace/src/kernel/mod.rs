@@ -14,6 +14,7 @@ mod load;
 mod local_ports;
 mod lock;
 mod mapped;
+pub mod netfilter;
 mod per_cpu;
 mod pins;
 mod preconditions;
@@ -30,6 +31,7 @@ pub use error::KernelError;
 pub use links::{Attached, Attachments, Failed, LinkOptions, Links, Role};
 pub use load::{KernelLog, Programs};
 pub use local_ports::masquerade_ports;
+pub use netfilter::{FastPath, FastPathMode};
 pub use tables::MapTables;
 
 use std::path::PathBuf;

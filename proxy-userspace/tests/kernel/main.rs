@@ -5,6 +5,7 @@ mod adoption;
 mod attachment;
 mod cleaning;
 mod instances;
+mod netfilter;
 mod ours;
 mod preconditions;
 mod reading;
