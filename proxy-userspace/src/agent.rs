@@ -16,8 +16,8 @@ use crate::desired::{NodeSettings, NodeState, Seats, node_addresses, node_state}
 use crate::health::{self, Awaited, Reporter, Status};
 use crate::kernel::tick::Tick;
 use crate::kernel::{
-    AttachMode, Attachments, Capacities, Failed, LinkOptions, Links, MapTables, Options, Runtime, Swept,
-    masquerade_ports,
+    AttachMode, Attachments, Capacities, Failed, FastPath, FastPathMode, LinkOptions, Links, MapTables, Options,
+    Runtime, Swept, masquerade_ports, netfilter,
 };
 use crate::memory;
 use crate::model::{Changes, Cluster, Interface, Problem};
@@ -64,6 +64,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         interfaces: links.interfaces(),
         attachments: links.attachments(),
         links,
+        fast_path: netfilter::follow(fast_path_mode(config.kernel.fast_path))?,
         swept: sweeper.start()?,
         node_settings,
         node_state: None,
@@ -99,6 +100,8 @@ struct Agent {
     interfaces: watch::Receiver<Vec<Interface>>,
     attachments: watch::Receiver<Attachments>,
     links: Links,
+    /// Who wants to see translated packets in the stack.
+    fast_path: watch::Receiver<FastPath>,
     swept: watch::Receiver<Option<Swept>>,
     node_settings: NodeSettings,
     /// The last one that the reconciler was given.
@@ -137,6 +140,7 @@ impl Agent {
                 }
                 Ok(()) = self.interfaces.changed() => self.sync_node(),
                 Ok(()) = self.swept.changed() => self.forget(),
+                Ok(()) = self.fast_path.changed() => self.sync_node(),
                 Ok(()) = self.attachments.changed() => {}
                 () = self.reporter.due() => {}
                 () = sleep_until(retry_at) => {
@@ -232,6 +236,7 @@ impl Agent {
             return;
         }
         let now = self.started.elapsed();
+        self.node_settings.fast = self.fast_path.borrow_and_update().is_open();
         let changes = self.cluster.set_interfaces(&self.interfaces.borrow_and_update());
         let state = node_state(&self.interfaces.borrow(), &self.cluster, &self.node_settings);
         let mut report = Report::default();
@@ -303,7 +308,8 @@ fn node_settings(config: &AgentConfig, tick: Tick, seats: Seats) -> anyhow::Resu
         timeouts: timeouts(&config.conntrack, tick),
         rejects_per_tick: (f64::from(REJECTS_PER_SECOND) / ticks_per_second).ceil() as u32,
         seats,
-        fast: [true; 2],
+        // Until the kernel has said that nobody looks.
+        fast: [false; 2],
     })
 }
 
@@ -313,6 +319,14 @@ fn options(config: &KernelConfig) -> Options {
         capacities: Capacities::for_services(config.max_services),
         log_level: config.log_level.number(),
         btf: config.btf.clone(),
+    }
+}
+
+fn fast_path_mode(mode: config::FastPathMode) -> FastPathMode {
+    match mode {
+        config::FastPathMode::Auto => FastPathMode::Auto,
+        config::FastPathMode::Always => FastPathMode::Always,
+        config::FastPathMode::Never => FastPathMode::Never,
     }
 }
 

@@ -63,6 +63,12 @@ pub struct AgentArgs {
     #[arg(long, value_enum, default_value_t)]
     pub attach_mode: AttachMode,
 
+    /// Whether traffic that comes from outside for a backend on another node skips this node's network stack. With auto
+    /// it does where nobody wants to see it there: no rule of nftables or iptables that forwarded packets meet, no IPsec
+    /// policy
+    #[arg(long, value_enum, default_value_t)]
+    pub fast_path: FastPathMode,
+
     /// Names of the host sides of pod links, * for any characters [default: recognised by what they are]
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     pub pod_links: Vec<String>,
@@ -104,6 +110,17 @@ pub enum AttachMode {
     Auto,
     Tcx,
     Clsact,
+}
+
+/// Who decides whether traffic may skip the network stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum FastPathMode {
+    /// The kernel is asked who looks, and asked again while the agent runs
+    #[default]
+    Auto,
+    /// Whoever looks, firewalls included
+    Always,
+    Never,
 }
 
 /// How log lines are written.

@@ -23,7 +23,7 @@ pub use conntrack::ConntrackTimeouts;
 use detect_local::LocalText;
 pub use error::ConfigError;
 pub use file_watch::FileWatch;
-pub use flags::{AgentArgs, AttachMode, EbpfLogLevel, LogFormat};
+pub use flags::{AgentArgs, AttachMode, EbpfLogLevel, FastPathMode, LogFormat};
 use kube_proxy::KubeProxyFile;
 
 use crate::{
@@ -61,6 +61,7 @@ pub struct KernelConfig {
     /// The kernel's type information.
     pub btf: PathBuf,
     pub attach_mode: AttachMode,
+    pub fast_path: FastPathMode,
     pub log_level: EbpfLogLevel,
     pub links: LinkPatterns,
 }
@@ -157,6 +158,7 @@ impl AgentConfig {
                 max_services: args.max_services,
                 btf: args.btf,
                 attach_mode: args.attach_mode,
+                fast_path: args.fast_path,
                 log_level: args.ebpf_log_level,
                 links: LinkPatterns {
                     pods: args.pod_links,

@@ -274,6 +274,7 @@ fn flags_are_enough() {
         "--nodeport-addresses=10.0.0.0/8,192.168.0.0/16",
         "--cluster-cidr=10.244.0.0/16,fd00::/64",
         "--attach-mode=clsact",
+        "--fast-path=never",
         "--ebpf-log-level=debug",
         "--uplinks=eth*,bond0",
         "-vv",
@@ -286,6 +287,7 @@ fn flags_are_enough() {
     assert_eq!(config.settings.detect_local, by_cidr(&["10.244.0.0/16", "fd00::/64"]));
     assert!(matches!(config.node_port_addresses, NodePortAddresses::Prefixes(prefixes) if prefixes.len() == 2));
     assert_eq!((config.kernel.attach_mode, config.kernel.log_level.number()), (AttachMode::Clsact, 4));
+    assert_eq!(config.kernel.fast_path, FastPathMode::Never);
     assert_eq!(config.kernel.links.uplinks, ["eth*", "bond0"]);
     assert_eq!((config.kernel.pin_dir.as_path(), config.verbosity), (Path::new("/sys/fs/bpf/sheave"), 2));
 }

@@ -17,6 +17,7 @@ mod lock;
 mod mapped;
 mod mountinfo;
 mod mounts;
+pub mod netfilter;
 mod per_cpu;
 mod pins;
 mod preconditions;
@@ -35,6 +36,7 @@ pub use links::{Attached, Attachments, Failed, LinkOptions, Links, Role};
 pub use load::{KernelLog, Programs};
 pub use local_ports::masquerade_ports;
 pub use mounts::{Mounted, Mounts, mount_missing};
+pub use netfilter::{FastPath, FastPathMode};
 pub use tables::MapTables;
 
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ mod cleaning;
 mod instances;
 mod inventory;
 mod mounts;
+mod netfilter;
 mod ours;
 mod preconditions;
 mod reading;

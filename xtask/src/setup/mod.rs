@@ -37,6 +37,7 @@ pub fn cluster_tools() -> Result<()> {
         Package { program: "sysctl", name: "procps" },
         Package { program: "nsenter", name: "util-linux" },
         Package { program: "nft", name: "nftables" },
+        Package { program: "iptables-legacy", name: "iptables" },
         Package { program: "ethtool", name: "ethtool" },
         Package { program: "bpftool", name: "bpftool" },
         Package { program: "iperf3", name: "iperf3" },
