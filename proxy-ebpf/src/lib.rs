@@ -5,6 +5,4 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
-pub mod atomic;
-#[cfg(target_arch = "bpf")]
 pub mod context;

@@ -11,7 +11,7 @@ use proxy_common::datapath::{
 };
 use proxy_ebpf::context::{TcPacket, XdpPacket};
 
-use crate::tables::Maps;
+use crate::tables::{self, Maps};
 
 macro_rules! parts {
     ($($part:ident: $tc4:ident $tc6:ident $xdp4:ident $xdp6:ident;)+) => {
@@ -106,8 +106,7 @@ macro_rules! rewrites {
             #[unsafe(no_mangle)]
             #[inline(never)]
             pub extern "C" fn $name(context: *mut $context, row: *mut Row<$family>) -> u32 {
-                // SAFETY: the row of this CPU, or null.
-                let Some(row) = (unsafe { row.as_ref() }) else { return 0 };
+                let Some(row) = tables::given(row) else { return 0 };
                 u32::from(translate::<$family, _>(&mut $packet::of(context), &row.headers, &row.flow))
             }
         )+

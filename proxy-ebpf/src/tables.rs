@@ -17,7 +17,7 @@ use proxy_common::{
     },
 };
 
-use proxy_ebpf::atomic::fetch_increment;
+use proxy_ebpf::context::fetch_increment;
 
 use crate::{log, parts};
 
@@ -409,6 +409,13 @@ impl Record for Maps {
         // SAFETY: the callback takes what it is given here.
         unsafe { bpf_loop(turns, callback as *mut c_void, ptr::null_mut(), 0) };
     }
+}
+
+/// The row that a part was given a pointer to; the verifier takes it for one that may be null.
+#[inline(always)]
+pub fn given<'a, F: Family>(row: *mut Row<F>) -> Option<&'a Row<F>> {
+    // SAFETY: the row of this CPU, or null.
+    unsafe { row.as_ref() }
 }
 
 /// One turn of [`Maps::repeat`].

@@ -7,8 +7,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
-use nix::sys::stat::Mode;
 use proxy_tests::cluster::{
     Agent, AgentOptions, Cluster, Cni, Endpoint, Family, Place, Probe, Service, Stage, eventually,
 };
@@ -116,28 +114,6 @@ fn an_agent_on_the_pins_of_another_is_ready_when_it_knows_the_state_itself() -> 
 
     stage.agent(1).start_again()?;
     eventually(SOON, || is_ready(&stage.agents[0]))
-}
-
-/// The kernel's type information comes through a pipe, whose other end holds the loading of programs up.
-#[test]
-fn probes_are_answered_and_signals_obeyed_while_programs_are_loaded() -> Result<()> {
-    let cluster = one_node()?;
-    let pipe = cluster.directory().join("btf");
-    nix::unistd::mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR)?;
-    let (pipe_name, manifests) = (pipe.display().to_string(), cluster.manifests().directory().display().to_string());
-    let arguments = ["--btf", &*pipe_name, "--manifests", &*manifests];
-
-    let mut agent = start(&cluster, &arguments)?;
-    eventually(SOON, || waits_for(&agent, &["programs to be loaded"]))?;
-    agent.process().signal(Signal::SIGTERM)?;
-    // The time that deploy/base leaves it.
-    let status = agent.process().wait(Duration::from_secs(10))?;
-    ensure!(status.success(), "{status}");
-
-    let agent = start(&cluster, &arguments)?;
-    eventually(SOON, || waits_for(&agent, &["programs to be loaded"]))?;
-    fs::write(&pipe, fs::read("/sys/kernel/btf/vmlinux")?)?;
-    eventually(SOON, || is_ready(&agent))
 }
 
 /// A directory where a link is to be pinned.

@@ -281,5 +281,5 @@ fn a_flow_that_is_over_leaves_its_port() {
     }
     assert_eq!(keeps_its_port(UDP, 0, &[]), Some(timeouts.udp_opening / 2 + 1), "a question");
     assert_eq!(keeps_its_port(UDP, 1, &[(false, 0)]), Some(timeouts.udp_opening / 2 + 1), "question and answer");
-    assert_eq!(keeps_its_port(UDP, 2, &[(false, 0), (true, 0)]), Some(timeouts.udp + 1), "an exchange");
+    assert_eq!(keeps_its_port(UDP, 2, &[(false, 0), (true, 0)]), Some(timeouts.udp_opening + 1), "an exchange");
 }
