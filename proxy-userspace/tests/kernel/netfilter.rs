@@ -71,13 +71,12 @@ fn chains_of_nftables_look_if_they_have_rules_or_do_not_accept() {
             (&["nft add table inet t { chain c { type filter hook input priority 0; counter; }; }"], ["", ""]),
             (&["nft add table inet t { chain c { type filter hook output priority 0; policy drop; }; }"], ["", ""]),
             (&["nft add table inet t { chain c { counter; }; }"], ["", ""]),
-            (
-                &["nft add table inet t { chain c { type nat hook postrouting priority 100; masquerade; }; }"],
-                ["", ""],
-            ),
+            (&["nft add table inet t { chain c { type nat hook postrouting priority 100; masquerade; }; }"], ["", ""]),
             // A chain that another one jumps to.
             (
-                &["nft add table inet t { chain d { counter; }; chain c { type filter hook forward priority 0; jump d; }; }"],
+                &[
+                    "nft add table inet t { chain d { counter; }; chain c { type filter hook forward priority 0; jump d; }; }",
+                ],
                 [RULES, RULES],
             ),
             (
@@ -156,7 +155,13 @@ fn chains_of_iptables_look_if_they_have_rules_or_do_not_accept() {
                     "PREROUTING",
                     "has rules",
                 ),
-                ("-t mangle -P POSTROUTING DROP", "-t mangle -P POSTROUTING ACCEPT", "mangle", "POSTROUTING", "does not accept by policy"),
+                (
+                    "-t mangle -P POSTROUTING DROP",
+                    "-t mangle -P POSTROUTING ACCEPT",
+                    "mangle",
+                    "POSTROUTING",
+                    "does not accept by policy",
+                ),
                 ("-t mangle -A POSTROUTING", "-t mangle -F POSTROUTING", "mangle", "POSTROUTING", "has rules"),
                 ("-t nat -A PREROUTING -j ACCEPT", "-t nat -F PREROUTING", "nat", "PREROUTING", "has rules"),
             ] {

@@ -1,4 +1,6 @@
-use netlink_packet_netfilter::nftables::{ChainAttribute, Hook as HookAttribute, NfTablesMessage, TableAttribute, TableFlags};
+use netlink_packet_netfilter::nftables::{
+    ChainAttribute, Hook as HookAttribute, NfTablesMessage, TableAttribute, TableFlags,
+};
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 
 use super::{Cause, FastPath, Hook, Onlooker};
@@ -101,9 +103,10 @@ impl Table {
     /// One that is dormant: its chains are at no hook.
     pub fn parse_dormant(message: NetfilterMessage) -> Option<Self> {
         let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = message.inner else { return None };
-        let is_dormant = table.attributes.iter().any(
-            |attribute| matches!(attribute, TableAttribute::Flags(flags) if flags.contains(TableFlags::Dormant)),
-        );
+        let is_dormant = table
+            .attributes
+            .iter()
+            .any(|attribute| matches!(attribute, TableAttribute::Flags(flags) if flags.contains(TableFlags::Dormant)));
         let name = table.attributes.into_iter().find_map(|attribute| match attribute {
             TableAttribute::Name(name) => Some(name),
             _ => None,

@@ -37,14 +37,13 @@ pub fn follow(mode: FastPathMode) -> Result<watch::Receiver<FastPath>, KernelErr
     }
     let follower = Follower::new();
     if !follower.inquiry.lists_functions() {
-        tracing::info!("this kernel does not list the functions at its netfilter hooks: rules are all that is looked for");
+        tracing::info!(
+            "this kernel does not list the functions at its netfilter hooks: rules are all that is looked for"
+        );
     }
     tell(None, &follower.path.borrow());
     let receiver = follower.path.subscribe();
-    std::thread::Builder::new()
-        .name("netfilter".into())
-        .spawn(move || follower.run())
-        .map_err(KernelError::Thread)?;
+    std::thread::Builder::new().name("netfilter".into()).spawn(move || follower.run()).map_err(KernelError::Thread)?;
     Ok(receiver)
 }
 

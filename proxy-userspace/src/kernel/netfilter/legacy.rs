@@ -6,8 +6,8 @@ use std::path::Path;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use zerocopy::IntoBytes as _;
 
-use super::{FastPath, Onlooker};
 use super::legacy_table::{Info, LegacyTable};
+use super::{FastPath, Onlooker};
 use crate::model::Family;
 
 /// `IPT_SO_GET_INFO` and `IPT_SO_GET_ENTRIES`, which ip6tables shares.

@@ -126,7 +126,10 @@ mod tests {
         let info = include_str!("captured/iptables-nat-info.hex");
         let entries = include_str!("captured/iptables-nat-entries.hex");
         assert_eq!(judged(Family::V4, "nat", info, entries), ["", ""]);
-        assert_eq!(judged(Family::V4, "mangle", info, entries)[0], "iptables-legacy chain mangle POSTROUTING has rules");
+        assert_eq!(
+            judged(Family::V4, "mangle", info, entries)[0],
+            "iptables-legacy chain mangle POSTROUTING has rules"
+        );
     }
 
     #[test]

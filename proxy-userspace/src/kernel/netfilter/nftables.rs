@@ -35,7 +35,8 @@ impl Nftables {
     /// # Errors
     /// `EINVAL` where the kernel has no nftables.
     pub fn look(&mut self, netlink: &mut Netlink) -> io::Result<FastPath> {
-        let generation = netlink.get(request(NfTablesMessage::GetGen(GenMessage { attributes: vec![] })), generation)?;
+        let generation =
+            netlink.get(request(NfTablesMessage::GetGen(GenMessage { attributes: vec![] })), generation)?;
         let known = self.known.as_ref().filter(|known| known.generation == generation);
         let limit = |known: &Known| if known.is_settled { TRUSTED } else { SETTLED };
         if let Some(known) = known

@@ -68,14 +68,30 @@ impl fmt::Display for Cause {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Onlooker {
     /// A base chain of nftables, or of the iptables that is made of nftables.
-    Chain { family: &'static str, table: String, chain: String, cause: Cause },
+    Chain {
+        family: &'static str,
+        table: String,
+        chain: String,
+        cause: Cause,
+    },
     /// A chain of the older iptables, which has tables of its own.
-    LegacyChain { program: &'static str, table: String, chain: &'static str, cause: Cause },
+    LegacyChain {
+        program: &'static str,
+        table: String,
+        chain: &'static str,
+        cause: Cause,
+    },
     /// A function of the kernel that is not known to be harmless. Its name is empty where the kernel tells none.
-    Function { hook: Hook, name: String },
+    Function {
+        hook: Hook,
+        name: String,
+    },
     Ipsec,
     /// The kernel gave no answer.
-    Unknown { what: &'static str, cause: String },
+    Unknown {
+        what: &'static str,
+        cause: String,
+    },
     /// The user wants it so.
     SwitchedOff,
 }
