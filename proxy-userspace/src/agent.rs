@@ -14,12 +14,12 @@ use tracing::{debug, error, info, warn};
 use crate::config::{self, AgentArgs, AgentConfig, FileWatch, KernelConfig, Loaded};
 use crate::desired::{NodeSettings, NodeState, Seats, node_addresses, node_state};
 use crate::health::{self, Awaited, Reporter, Status};
+use crate::kernel::memory;
 use crate::kernel::tick::Tick;
 use crate::kernel::{
     AttachMode, Attachments, Capacities, Failed, FastPath, FastPathMode, LinkOptions, Links, MapTables, Options,
     Runtime, Swept, masquerade_ports, netfilter,
 };
-use crate::memory;
 use crate::model::{Changes, Cluster, Interface, Problem};
 use crate::own_thread;
 use crate::reconcile::{Limits, Reconciler, Report};

@@ -11,9 +11,9 @@ use proxy_common::reason::Hook;
 use tokio::time::MissedTickBehavior;
 
 use super::lock::PinDir;
+use super::memory;
 use super::specs::Spec;
 use super::{KernelError, Options};
-use crate::memory;
 use crate::object::DATAPATH;
 
 /// The programs, in the kernel as far as they are needed. Of the object that they come from nothing is kept: it takes

@@ -15,6 +15,7 @@ mod load;
 mod local_ports;
 mod lock;
 mod mapped;
+pub mod memory;
 mod mountinfo;
 mod mounts;
 pub mod netfilter;
