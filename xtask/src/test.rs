@@ -61,6 +61,10 @@ pub fn run(options: &Options) -> Result<()> {
     }
 
     setup::build_tools()?;
+    if wanted(UNIT) || !integration.is_empty() {
+        // The kernel module's tests are among the units.
+        setup::cluster_tools()?;
+    }
     // Every suite runs, whatever became of the one before: a failure in one says nothing about the others.
     let mut failed = Vec::new();
     if wanted(UNIT) {
@@ -77,7 +81,6 @@ pub fn run(options: &Options) -> Result<()> {
         record(SEMANTICS, cargo.arg("--").args(&options.arguments), &mut failed);
     }
     if !integration.is_empty() {
-        setup::cluster_tools()?;
         let control_plane = if wanted(KUBERNETES) { Some(kubernetes::control_plane()?) } else { None };
         let sheave = build_agent(Profile::Dev)?;
         let mut cargo = cargo_test();
