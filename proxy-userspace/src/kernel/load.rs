@@ -34,13 +34,9 @@ impl Programs {
     pub(super) fn get(&mut self, hook: Hook, link: Link) -> Result<(BorrowedFd<'_>, &'static str), KernelError> {
         let name = programs::tc_name(hook, link).ok_or(KernelError::NoProgram { name: hook.word() })?;
         if !self.loaded.contains_key(name) {
-            // Not with a log: then all of them were loaded at the start.
-            let mut ebpf = load_maps(&self.specs, &self.pins, 0)?;
-            let others = programs::TC.iter().filter(|program| program.link == link);
-            for program in others.filter(|program| !self.loaded.contains_key(program.name)) {
-                self.loaded.insert(program.name, load_program(&mut ebpf, program.name)?);
-            }
-            drop(ebpf);
+            // Not where there is a log: then all of them were loaded together.
+            let program = load_program(&mut load_maps(&self.specs, &self.pins, 0)?, name)?;
+            self.loaded.insert(name, program);
             memory::give_back();
         }
         let program = self.loaded.get(name).ok_or(KernelError::NoProgram { name })?;
