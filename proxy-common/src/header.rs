@@ -23,6 +23,8 @@ pub struct Ipv4 {
 
 impl Ipv4 {
     pub const LEN: usize = 20;
+    /// With as many options as there can be.
+    pub const MAX_LEN: usize = 60;
     /// Offsets of fields that are rewritten.
     pub const TTL: usize = 8;
     pub const CHECKSUM: usize = 10;
@@ -79,4 +81,3 @@ impl Udp {
 }
 
 pub const ETHERNET_LEN: usize = 14;
-pub const VLAN_LEN: usize = 4;

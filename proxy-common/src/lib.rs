@@ -6,6 +6,7 @@
 
 pub mod checksum;
 pub mod datapath;
+pub mod digest;
 pub mod header;
 pub mod maglev;
 pub mod programs;

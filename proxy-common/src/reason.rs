@@ -37,6 +37,16 @@ closed_list! {
     Reason {
         /// A flow was given a backend.
         NewFlow = "new-flow",
+        /// The first packet of a flow passed the stack by.
+        FastPath = "fast-path",
+        /// A reply was sent out by the device that its request came in by, where routing would have sent it elsewhere.
+        Detour = "detour",
+        /// A flow straight to what is a backend too was entered, so that no other flow takes its tuple.
+        DirectFlow = "direct-flow",
+        /// For a socket of the node that is bound to exactly this address.
+        OwnSocket = "own-socket",
+        /// A flow that had not proved itself lost its place to a newer one.
+        Displaced = "displaced",
         /// Headers that end early or contradict themselves.
         Malformed = "malformed",
         /// An IP fragment: the ports are not in every one of them.
@@ -75,6 +85,7 @@ pub enum Outcome {
     LeftAlone,
     Rejected,
     Dropped,
+    Forgotten,
 }
 
 impl Outcome {
@@ -84,6 +95,7 @@ impl Outcome {
             Self::LeftAlone => "left-alone",
             Self::Rejected => "rejected",
             Self::Dropped => "dropped",
+            Self::Forgotten => "forgotten",
         }
     }
 }
@@ -91,8 +103,14 @@ impl Outcome {
 impl Reason {
     pub const fn outcome(self) -> Outcome {
         match self {
-            Self::NewFlow => Outcome::Translated,
-            Self::Malformed | Self::Fragment | Self::ExtensionHeaders | Self::MidFlow => Outcome::LeftAlone,
+            Self::NewFlow | Self::FastPath | Self::Detour => Outcome::Translated,
+            Self::DirectFlow
+            | Self::OwnSocket
+            | Self::Malformed
+            | Self::Fragment
+            | Self::ExtensionHeaders
+            | Self::MidFlow => Outcome::LeftAlone,
+            Self::Displaced => Outcome::Forgotten,
             Self::NoEndpoint => Outcome::Rejected,
             Self::RejectLimited
             | Self::RejectFailed

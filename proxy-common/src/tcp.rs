@@ -16,19 +16,22 @@ pub struct Seen;
 
 impl Seen {
     pub const SYN: u8 = 1;
-    /// Data or an ACK after the SYN.
-    pub const ESTABLISHED: u8 = 2;
-    pub const CLOSING: u8 = 4;
+    /// Data or an acknowledgment, without SYN. Every packet of UDP counts as one.
+    pub const ACK: u8 = 2;
+    pub const FIN: u8 = 4;
+    pub const RST: u8 = 8;
 
     /// The bits that a segment with `flags` adds.
     #[inline(always)]
     pub const fn after(flags: u8) -> u8 {
-        if flags & (TcpFlags::FIN | TcpFlags::RST) != 0 {
-            Self::CLOSING
+        if flags & TcpFlags::RST != 0 {
+            Self::RST
         } else if flags & TcpFlags::SYN != 0 {
             Self::SYN
+        } else if flags & TcpFlags::FIN != 0 {
+            Self::ACK | Self::FIN
         } else {
-            Self::ESTABLISHED
+            Self::ACK
         }
     }
 }

@@ -4,6 +4,7 @@
 #![no_main]
 
 mod log;
+mod parts;
 mod tables;
 
 use aya_ebpf::{

@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use aya::maps::{HashMap, MapData};
 use proxy_common::{
     reason::Hook,
-    wire::{Address, Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Frontend, FrontendKey, Side},
+    wire::{Address, Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Frontend, FrontendKey, Role, Side},
 };
 use serde::Serialize;
 
@@ -82,7 +82,16 @@ pub fn packets(options: &Options) -> anyhow::Result<Report> {
     let extra: Vec<_> = many.frontends.iter().filter(|(key, _)| !few.frontends.contains_key(key)).collect();
     let extra: Vec<_> = extra.into_iter().map(|(&key, &frontend)| (key, frontend)).collect();
     let size = options.services * 16 + 64;
-    let sizes = Sizes { frontends: options.services + 8, slots: size, backends: size, ..Sizes::default() };
+    let services = options.services + 8;
+    let sizes = Sizes {
+        frontends: services,
+        services,
+        slots: size,
+        backends: size,
+        flows: FLOWS,
+        seats: SEATS,
+        ..Sizes::default()
+    };
     let mut hosts = Vec::new();
     for xdp in [false, true] {
         let mut kernel = Kernel::load(sizes, devices, xdp)?;
@@ -195,8 +204,15 @@ fn other(v6: bool) -> SocketAddr {
     SocketAddr::new(ip(v6, 0xff03), PORT)
 }
 
+/// Entries of a flow table, and seats of flows that have not proved themselves: as on a node, more than are begun.
+const FLOWS: u32 = 65_536;
+const SEATS: u32 = 8_192;
+
 fn world(services: u32) -> World {
-    (1..=services).fold(World::default(), |world, id| {
+    let mut empty = World::default();
+    (empty.config.opening_seats4, empty.config.opening_seats6) = (SEATS, SEATS);
+    (empty.config.proven_seats4, empty.config.proven_seats6) = (FLOWS, FLOWS);
+    (1..=services).fold(empty, |world, id| {
         [false, true].into_iter().fold(world, |world, v6| {
             // Both families of the last service only, so that the table has as many elements as there are services.
             if v6 && id != services {
@@ -205,7 +221,7 @@ fn world(services: u32) -> World {
             let text = if v6 { "fd00:244:1::6" } else { "10.244.1.6" };
             let backend = SocketAddr::new(text.parse().expect("an address"), 8080);
             let id = if v6 { services + 1 } else { id };
-            let service = Service { id, protocol: 6, backends: vec![(backend, true)], flags: 0 };
+            let service = Service { id, protocol: 6, backends: vec![(backend, true)], masquerades_pods: false };
             world.cluster_ip(SocketAddr::new(ip(v6, if v6 { services } else { id }), PORT), &service)
         })
     })
@@ -234,7 +250,8 @@ fn pair4(from: SocketAddr, to: SocketAddr) -> (FlowKey4, Flow4) {
         destination: word(to),
         source_port: CLIENT_PORT.to_be(),
         destination_port: to.port().to_be(),
-        flags: FlowFlags::FORWARD,
+        role: Role::CLIENT,
+        flags: FlowFlags::PROVEN,
         ..Flow4::default()
     };
     (key, flow)
@@ -257,7 +274,8 @@ fn pair6(from: SocketAddr, to: SocketAddr) -> (FlowKey6, Flow6) {
         destination: words(to),
         source_port: CLIENT_PORT.to_be(),
         destination_port: to.port().to_be(),
-        flags: FlowFlags::FORWARD,
+        role: Role::CLIENT,
+        flags: FlowFlags::PROVEN,
         ..Flow6::default()
     };
     (key, flow)
@@ -270,7 +288,7 @@ fn new_flows(kernel: &mut Kernel, v6: bool, options: &Options) -> anyhow::Result
     let mut times = Vec::new();
     for port in 1024..1024 + options.new_flows {
         let packet = Packet::tcp(SocketAddr::new(client(v6).ip(), port), vip, flag::SYN).bytes();
-        let outcome = kernel.repeat(Hook::UplinkIngress, &packet, 1)?;
+        let outcome = kernel.repeat(Hook::PodIngress, &packet, 1)?;
         ensure!(outcome.bytes != packet, "the first packet of a flow was not translated");
         times.push(outcome.duration.as_nanos() as f64);
     }
@@ -287,7 +305,7 @@ impl Calibrator {
     fn load() -> anyhow::Result<Self> {
         let mut ebpf = object::calibrator()?;
         let map = ebpf.map_mut("FLOWS").context("the calibrator has no flows")?;
-        let mut map = HashMap::<&mut MapData, Bytes<16>, Bytes<36>>::try_from(map)?;
+        let mut map = HashMap::<&mut MapData, Bytes<16>, Bytes<32>>::try_from(map)?;
         for (key, flow) in [pair4(one(false), two(false)), pair4(two(false), one(false))] {
             map.insert(bytes(&key), bytes(&flow), 0)?;
         }

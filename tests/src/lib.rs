@@ -6,6 +6,7 @@
 //! - [`comparison`]: the benchmark of connections through a ClusterIP and past it;
 //! - [`demo`]: what `cargo xtask demo` shows;
 //! - [`kubernetes`]: a real control plane for those nodes;
+//! - [`machine`]: what a cluster could leave behind, looked at before and after;
 //! - [`packet`]: packets, built and read by a library that knows nothing of the datapath;
 //! - [`patience`]: how much longer slow machines may take;
 //! - [`rows`]: what goes into the datapath and what has to come out;
@@ -17,6 +18,7 @@ pub mod cluster;
 pub mod comparison;
 pub mod demo;
 pub mod kubernetes;
+pub mod machine;
 pub mod packet;
 pub mod patience;
 pub mod rows;

@@ -99,12 +99,13 @@ fn model_desired_and_reconcile_are_pure() {
 #[test]
 fn imports_point_inward() {
     for (module, outer) in [
-        ("model", &["source", "desired", "reconcile", "kernel", "config", "cli", "agent"][..]),
-        ("desired", &["source", "reconcile", "kernel", "config", "cli", "agent"]),
-        ("reconcile", &["source", "kernel", "config", "cli", "agent"]),
-        ("kernel", &["source", "config", "cli", "agent"]),
-        ("source", &["desired", "reconcile", "kernel", "cli", "agent"]),
-        ("config", &["desired", "reconcile", "kernel", "cli", "agent"]),
+        ("model", &["source", "desired", "reconcile", "kernel", "config", "health", "cli", "agent"][..]),
+        ("desired", &["source", "reconcile", "kernel", "config", "health", "cli", "agent"]),
+        ("reconcile", &["source", "kernel", "config", "health", "cli", "agent"]),
+        ("kernel", &["source", "config", "health", "cli", "agent"]),
+        ("source", &["desired", "reconcile", "kernel", "health", "cli", "agent"]),
+        ("config", &["desired", "reconcile", "kernel", "health", "cli", "agent"]),
+        ("health", &["source", "model", "desired", "reconcile", "kernel", "config", "cli", "agent"]),
     ] {
         let paths: Vec<String> = outer.iter().map(|outer| format!("crate::{outer}")).collect();
         let paths: Vec<&str> = paths.iter().map(String::as_str).collect();

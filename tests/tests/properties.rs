@@ -28,7 +28,7 @@ fn world() -> World {
             let mut service = |backends: &[(IpAddr, bool)]| {
                 id += 1;
                 let backends = backends.iter().map(|&(ip, local)| (SocketAddr::new(ip, 8080), local)).collect();
-                Service { id, protocol, backends, flags: 0 }
+                Service { id, protocol, backends, masquerades_pods: false }
             };
             let both = service(&[(addresses.neighbour, true), (addresses.remote, false)]);
             let none = service(&[]);
@@ -61,7 +61,7 @@ prop_compose! {
     fn packet()(v6 in any::<bool>())(
         source in address(v6), source_port in 1..=u16::MAX, tcp in any::<bool>(), flags in 0_u8..64,
         to in 0..3, payload in prop::collection::vec(any::<u8>(), 0..200), options in 0_usize..=10,
-        tags in prop::collection::vec(0..4095_u16, 0..3), v6 in Just(v6),
+        v6 in Just(v6),
         ttl in any::<u8>(), checksum in any::<bool>(),
     ) -> Packet {
         let addresses = Addresses::of(v6);
@@ -80,7 +80,6 @@ prop_compose! {
         } else {
             packet.options = vec![1; options * 4];
         }
-        packet.tags = tags.into_iter().map(|id| (0x8100, id)).collect();
         packet.ttl(ttl).payload(payload)
     }
 }
@@ -194,7 +193,7 @@ fn udp_flows_start_anew_after_their_timeout() {
         assert_eq!(plain.verdict(Hook::PodIngress, &mut packet.clone(), Link::Ethernet, 0), Verdict::Translate);
         plain.counters().expect("plain counters")[&(Hook::PodIngress, Reason::NewFlow)]
     };
-    let timeout = world().config.udp_timeout;
+    let timeout = world().config.timeouts.udp_opening;
     assert_eq!(begun(&mut plain), 1);
     plain.wait(timeout);
     assert_eq!(begun(&mut plain), 1);
@@ -262,23 +261,25 @@ fn keeps_its_port(protocol: u8, lived: u32, packets: &[(bool, u8)]) -> Option<u3
 
 #[test]
 fn a_flow_that_is_over_leaves_its_port() {
-    let timeout = world().config.tcp_timeout;
+    let timeouts = world().config.timeouts;
     let open: &[(bool, u8)] = &[(false, flag::SYN | ACK), (true, ACK), (false, ACK)];
     let then = |more: &[(bool, u8)]| [open, more].concat();
     let (fin, rst) = (flag::FIN | ACK, flag::RST);
     for (name, packets, expected) in [
-        ("no answer", Vec::new(), Some(timeout + 1)),
-        ("half open", vec![(false, flag::SYN | ACK)], Some(timeout + 1)),
-        ("refused", vec![(false, rst)], Some(timeout + 1)),
+        ("no answer", Vec::new(), Some(timeouts.pressed + 1)),
+        ("half open", vec![(false, flag::SYN | ACK)], Some(timeouts.pressed + 1)),
+        ("refused", vec![(false, rst | ACK)], Some(2)),
+        ("a complete handshake and not a byte", vec![(false, flag::SYN | ACK), (true, ACK)], None),
         ("established", open.to_vec(), None),
-        ("client closed", then(&[(true, fin), (false, ACK)]), Some(timeout + 1)),
-        ("client reset", then(&[(true, rst)]), Some(timeout + 1)),
-        ("backend closed", then(&[(false, fin), (true, ACK)]), Some(timeout + 1)),
+        ("client closed", then(&[(true, fin), (false, ACK)]), None),
+        ("client reset", then(&[(true, rst)]), Some(2)),
+        ("backend reset", then(&[(false, rst)]), Some(2)),
+        ("backend closed", then(&[(false, fin), (true, ACK)]), None),
         ("both closed", then(&[(true, fin), (false, fin), (true, ACK)]), Some(2)),
     ] {
         assert_eq!(keeps_its_port(TCP, 0, &packets), expected, "{name}");
     }
-    let timeout = world().config.udp_timeout;
-    assert_eq!(keeps_its_port(UDP, 1, &[(false, 0), (true, 0)]), Some(timeout / 4 + 1), "question and answer");
-    assert_eq!(keeps_its_port(UDP, 2, &[(false, 0), (true, 0)]), Some(timeout + 1), "an exchange");
+    assert_eq!(keeps_its_port(UDP, 0, &[]), Some(timeouts.udp_opening / 2 + 1), "a question");
+    assert_eq!(keeps_its_port(UDP, 1, &[(false, 0)]), Some(timeouts.udp_opening / 2 + 1), "question and answer");
+    assert_eq!(keeps_its_port(UDP, 2, &[(false, 0), (true, 0)]), Some(timeouts.udp_opening + 1), "an exchange");
 }

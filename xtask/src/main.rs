@@ -4,10 +4,15 @@ mod bench;
 mod build_ebpf;
 mod command;
 mod demo;
+mod go_programs;
+mod image;
 mod kernels;
+mod kind;
 mod kubernetes;
+mod libraries;
 mod lint;
 mod machine;
+mod oci;
 mod setup;
 mod test;
 mod workspace;
@@ -31,10 +36,14 @@ enum Verb {
     BuildEbpf,
     /// Show Service traffic on a two-node cluster made of network namespaces
     Demo(demo::Options),
-    /// Run the tests: all but `kubernetes` and `kernels` when none is named
+    /// Run the tests: all but `kubernetes`, `kind` and `kernels` when none is named
     Test(test::Options),
     /// Measure packets, the control plane and real connections
     Bench(bench::Options),
+    /// A real Kubernetes cluster on this machine, made by kind
+    Kind(kind::Options),
+    /// Make the container image, as an OCI archive; needs no container engine
+    Image(image::Options),
     /// Check format and lints
     Lint,
 }
@@ -46,6 +55,8 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::run(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Kind(options) => kind::run(&options),
+        Verb::Image(options) => image::run(&options),
         Verb::Lint => lint::run(),
     };
     // Printed here and not by the runtime, which would add a backtrace where RUST_BACKTRACE is set.

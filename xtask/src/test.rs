@@ -1,7 +1,7 @@
 //! `cargo xtask test [SUITE...]`: `unit`, `kernels`, or the name of a file or folder in `tests/tests`.
 //!
-//! `kubernetes` and `kernels` run only when they are named: the control plane of one takes minutes to build, and the
-//! virtual machines of the other are slow.
+//! `kubernetes`, `kind` and `kernels` run only when they are named: the programs of the first two take minutes to build,
+//! and the virtual machines of the third are slow.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -17,13 +17,15 @@ const UNIT: &str = "unit";
 /// Needs neither root nor a cluster, and so belongs to `unit` too.
 const SEMANTICS: &str = "semantics";
 const KUBERNETES: &str = "kubernetes";
+/// Real nodes, by `cargo xtask kind`.
+const KIND: &str = "kind";
 /// Some of the suites, in virtual machines with other kernels.
 const KERNELS: &str = "kernels";
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// `unit`, `kernels`, or a file of tests/tests without its suffix or a folder there; all but `kubernetes` and
-    /// `kernels` when none is given
+    /// `unit`, `kernels`, or a file of tests/tests without its suffix or a folder there; all but `kubernetes`, `kind`
+    /// and `kernels` when none is given
     suites: Vec<String>,
     #[command(flatten)]
     kernels: kernels::Choice,
@@ -49,7 +51,7 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("no suite is called {unknown}: there are {UNIT} {KERNELS} {}", known.join(" "));
     }
     let wanted = |suite: &str| match &options.suites[..] {
-        [] => suite != KUBERNETES && suite != KERNELS,
+        [] => ![KUBERNETES, KIND, KERNELS].contains(&suite),
         named => named.iter().any(|name| name == suite),
     };
     let integration: Vec<&str> =
@@ -59,6 +61,10 @@ pub fn run(options: &Options) -> Result<()> {
     }
 
     setup::build_tools()?;
+    if wanted(UNIT) || !integration.is_empty() {
+        // The kernel module's tests are among the units.
+        setup::cluster_tools()?;
+    }
     // Every suite runs, whatever became of the one before: a failure in one says nothing about the others.
     let mut failed = Vec::new();
     if wanted(UNIT) {
@@ -75,12 +81,14 @@ pub fn run(options: &Options) -> Result<()> {
         record(SEMANTICS, cargo.arg("--").args(&options.arguments), &mut failed);
     }
     if !integration.is_empty() {
-        setup::cluster_tools()?;
         let control_plane = if wanted(KUBERNETES) { Some(kubernetes::control_plane()?) } else { None };
         let sheave = build_agent(Profile::Dev)?;
         let mut cargo = cargo_test();
         cargo.args(["--package", "proxy-tests", "--bins"]);
         cargo.args(integration.iter().flat_map(|suite| ["--test", suite])).env("SHEAVE_BIN", sheave);
+        if wanted(KIND) {
+            cargo.env("SHEAVE_XTASK", std::env::current_exe().context("where this program is")?);
+        }
         if let Some(control_plane) = &control_plane {
             cargo.envs(control_plane.environment());
         }

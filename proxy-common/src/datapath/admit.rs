@@ -1,138 +1,220 @@
+//! Packets that have no entry, or one that has to be looked at before it is believed.
+
 use super::{
-    Family, Packet, Tables, Tuple,
+    Family, Packet, Record, Row, SocketQuery,
+    class::{classify, is_pod_address},
+    decide::{Decision, Origin, Pick, decide},
     family::State,
+    flow_hash,
+    judge::{is_clients, life, make_reply_key},
+    over::since,
     parse::{Headers, TCP},
-    select::{flow_hash, select},
-    track,
+    part::Code,
+    stranger,
 };
 use crate::{
-    reason::{Hook, Reason},
-    tcp,
-    wire::{Address, BackendFlags, FlowFlags, Frontend, FrontendFlags, FrontendKey, Scope},
+    reason::Reason,
+    tcp::{self, Seen, TcpFlags},
+    wire::{Address, BackendFlags, Config, Filter, FlowFlags, Frontend, FrontendKey, Role, Scope},
 };
 
-/// What a packet is that no flow knew. One number to the BPF back end, which returns no more.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admitted {
-    /// The first of a flow that is entered now.
-    Flow,
-    Pass,
-    /// For a frontend, in the middle of a flow.
-    MidFlow,
-    /// For a frontend without any endpoint.
-    Refused,
-    Drop(Reason),
-}
+/// Segments that change what a flow is.
+const TURNING: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST;
 
-/// A packet that no flow knows: is it for a frontend, and to whom does it go? On [`Admitted::Flow`] its entry is in
-/// `flow`.
-///
-/// A row of functions side by side, since all frames of a chain of calls share a kernel stack of 512 bytes.
+/// Whether an entry can be believed without a further look: all that an established flow costs.
 #[inline(always)]
-pub fn admit<F: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    hook: Hook,
-    headers: &Headers<F>,
-    flow: &mut F::Flow,
-) -> Admitted {
-    match choose::<F, T>(tables, hook, headers, flow) {
-        Admitted::Flow => {}
-        other => return other,
+pub fn is_current<F: Family>(headers: &Headers<F>, state: &State, config: &Config, now: u32) -> bool {
+    if !is_clients(state.role) {
+        return true;
     }
-    match track::establish::<F, P, T>(packet, tables, headers, flow) {
-        Ok(()) => {
-            tables.count(hook, Reason::NewFlow);
-            Admitted::Flow
-        }
-        Err(reason) => Admitted::Drop(reason),
+    if state.flags & FlowFlags::PROVEN == 0 {
+        return false;
     }
+    if headers.protocol() == TCP {
+        return headers.tcp_flags & TURNING == 0;
+    }
+    state.stamp == config.epoch && since(state.last_seen, now) <= config.timeouts.udp
 }
 
-/// Finds the frontend and its backend, and begins the entry of the client's packets: its tuple has the client's own
-/// address and port yet.
-#[inline(never)]
-fn choose<F: Family, T: Tables>(tables: &T, hook: Hook, headers: &Headers<F>, flow: &mut F::Flow) -> Admitted {
-    let tuple = headers.tuple();
-    let opens = tuple.protocol != TCP || tcp::opens(headers.tcp_flags);
-    let Some(frontend) = find_frontend::<F, T>(tables, headers) else {
-        let makes_way = opens && track::makes_way::<F, T>(tables, headers, is_pod_hook(hook), flow);
-        return if makes_way { Admitted::Flow } else { Admitted::Pass };
-    };
-    if !opens {
-        return Admitted::MidFlow;
-    }
-    let client = F::wide(tuple.source);
-    let inside = is_pod_hook(hook) || is_in_cluster(tables, &client);
-    let set = if inside { &frontend.inside } else { &frontend.outside };
-    if set.count == 0 {
-        return if frontend.flags & FrontendFlags::HAS_ENDPOINTS != 0 {
-            Admitted::Drop(Reason::NoLocalEndpoint)
-        } else {
-            Admitted::Refused
-        };
-    }
-    let hash = || flow_hash(&client, tuple.source_port, tuple.destination_port, tuple.protocol);
-    let Some((id, backend)) = select(tables, frontend.service, set, hash) else {
-        return Admitted::Drop(Reason::StaleTables);
-    };
-    let local = backend.flags & BackendFlags::LOCAL != 0;
-    // From outside the replies must come back through this node: they do for a local backend, which so gets to see
-    // the client's address.
-    let masquerade = if is_pod_hook(hook) {
-        frontend.flags & FrontendFlags::MASQUERADE_INSIDE != 0
+/// What a packet shows of its flow before it has been looked at. What ends a flow is noted only after that.
+#[inline(always)]
+pub fn harmless<F: Family>(headers: &Headers<F>) -> u8 {
+    headers.seen() & !(Seen::FIN | Seen::RST)
+}
+
+/// Decides what becomes of a packet that no entry speaks for. Where there is one that is right if its frontend is still
+/// whose it was, `row.ask` says so.
+#[inline(always)]
+pub fn meet<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
+    let frontend = if tables.may_be_frontend(Filter::frontend(&F::destination(&row.headers.key))) {
+        find_frontend::<F, T>(tables, &row.headers)
     } else {
-        !local || (inside && frontend.flags & FrontendFlags::MASQUERADE_INSIDE != 0)
+        None
     };
-    let mut flags = FlowFlags::FORWARD;
-    let sent = Tuple { destination: F::narrow(&backend.address), destination_port: backend.port, ..tuple };
-    if sent.destination == sent.source {
-        flags |= FlowFlags::HAIRPIN;
-    } else if masquerade {
-        let fast = !is_pod_hook(hook) && !local;
-        flags |= FlowFlags::MASQUERADE | if fast { FlowFlags::FAST } else { 0 };
+    if row.ask != 0 {
+        let client = F::state(&row.flow);
+        if is_owned(tables, frontend.as_ref(), &client) {
+            tables.stamp::<F>(&row.client_key, tables.config().map_or(0, |config| config.epoch));
+            return Code::DONE;
+        }
     }
-    let now = tables.now();
+    match frontend {
+        Some(frontend) => choose::<F, P, T>(packet, tables, row, &frontend),
+        None => stranger::direct::<F, T>(tables, row),
+    }
+}
+
+/// Whether the entry of the packet, as it was before it, still speaks for its flow. Established TCP is never cut; what
+/// opens a flow, and UDP, goes to a backend that still serves, of the service port that has the frontend now:
+/// [`Code::ASK`].
+#[inline(always)]
+pub fn review<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
+    let Some(config) = tables.config() else { return Code::DONE };
+    let client = F::state(&row.flow);
+    let protocol = row.headers.protocol();
+    row.client_key = row.headers.key;
+    make_reply_key::<F>(&mut row.reply_key, &row.flow, protocol);
+    if !tables.peek::<F>(&row.reply_key, &mut row.other.reply) || !F::is_reverse(&row.other.reply, &row.client_key) {
+        return Code::ANEW;
+    }
+    let reply = F::state(&row.other.reply);
+    let mut life = life(protocol, &client, &reply);
+    let flags = row.headers.tcp_flags;
+    if protocol == TCP && !tcp::opens(flags) {
+        if flags & (TcpFlags::FIN | TcpFlags::RST) != 0 {
+            // Whoever can write another's address ends none of his flows: not from another link.
+            if row.is_at_pod_link() && row.device != reply.subject {
+                return Code::DONE;
+            }
+            tables.note::<F>(&row.client_key, row.headers.seen());
+        }
+    } else if life.is_over(tables.now(), false, &config.timeouts)
+        || (protocol == TCP && is_used_again(client.seen, reply.seen))
+    {
+        return Code::ANEW;
+    } else if protocol == TCP || client.stamp != config.epoch {
+        // An entry that is current again proves itself with the next packet.
+        return Code::ASK;
+    }
+    life.client.seen |= row.headers.seen();
+    if !life.proven && life.is_answered() { Code::PROVE } else { Code::DONE }
+}
+
+/// Whether a SYN opens a new connection from the port of an earlier one. A client that has sent nothing but a reset
+/// since its SYN is still at the first: a server that remembers an earlier connection answered with an ACK (RFC 5961,
+/// 4.2), and makes room by that reset.
+#[inline(always)]
+fn is_used_again(client: u8, reply: u8) -> bool {
+    reply & Seen::RST != 0 || (client & Seen::ACK != 0 && client & (Seen::FIN | Seen::RST) != 0)
+}
+
+/// Whether the frontend that the client dialled still leads to the backend of its flow; for a flow straight to an
+/// endpoint, whether no frontend has taken that address.
+#[inline(always)]
+fn is_owned<T: Record>(tables: &T, frontend: Option<&Frontend>, client: &State) -> bool {
+    let Some(frontend) = frontend else { return client.role == Role::DIRECT };
+    if client.role == Role::DIRECT {
+        return false;
+    }
+    tables.backend(client.subject).is_some_and(|backend| {
+        frontend.service == backend.service
+            && backend.generation == client.generation
+            && backend.flags & BackendFlags::SERVING != 0
+    })
+}
+
+/// Chooses the backend of a frontend, and begins the entry of the client's packets: its tuple has the client's own
+/// address and port yet.
+#[inline(always)]
+fn choose<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>, frontend: &Frontend) -> u32 {
+    if frontend.policy.is_node_address() && has_own_socket(packet, &row.headers) {
+        tables.count(row.hook(), Reason::OwnSocket);
+        return Code::PASS;
+    }
+    if row.headers.protocol() == TCP && !tcp::opens(row.headers.tcp_flags) {
+        return Code::MID_FLOW;
+    }
+    let by_pod_link = row.is_at_pod_link();
+    let class = classify(tables, &F::source(&row.headers.key), row.device, by_pod_link);
+    let dice = Dice { tables, headers: &row.headers };
+    let pod_address = is_pod_address(tables, &F::source(&row.headers.key));
+    let origin = Origin { class, by_pod_link, pod_address, v6: F::V6 };
+    let (id, backend, masquerade) = match decide(tables, frontend, &origin, &dice) {
+        Decision::To { id, backend, masquerade } => (id, backend, masquerade),
+        Decision::Reject => return Code::REFUSED,
+        Decision::NoLocalEndpoint => return Code::drop(Reason::NoLocalEndpoint),
+        Decision::Stale => return Code::drop(Reason::StaleTables),
+    };
+    let fast = !by_pod_link && backend.flags & BackendFlags::LOCAL == 0;
+    let flags = match () {
+        () if backend.address == F::source(&row.headers.key) => FlowFlags::HAIRPIN,
+        () if masquerade && fast => FlowFlags::MASQUERADE | FlowFlags::FAST,
+        () if masquerade => FlowFlags::MASQUERADE,
+        () => 0,
+    };
     let state = State {
-        backend: id,
+        subject: id,
         generation: backend.generation,
-        service: backend.service,
-        last_seen: now,
-        created: now,
+        stamp: tables.config().map_or(0, |config| config.epoch),
+        last_seen: tables.now(),
+        role: Role::CLIENT,
         flags,
-        seen: headers.seen(),
+        seen: row.headers.seen(),
     };
-    *flow = F::flow(&sent, state);
-    Admitted::Flow
+    F::set_tuple(&mut row.flow, &row.headers.key);
+    F::aim(&mut row.flow, &backend.address, backend.port);
+    F::set_state(&mut row.flow, state);
+    Code::NEW
+}
+
+/// Chooses by chance, or by what the packet is.
+struct Dice<'a, F: Family, T> {
+    tables: &'a T,
+    headers: &'a Headers<F>,
+}
+
+impl<F: Family, T: Record> Pick for Dice<'_, F, T> {
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        self.tables.random()
+    }
+
+    #[inline(always)]
+    fn hash(&self) -> u32 {
+        let tuple = self.headers.tuple();
+        flow_hash(&F::wide(tuple.source), tuple.source_port, tuple.destination_port, tuple.protocol)
+    }
 }
 
 #[inline(always)]
-fn is_pod_hook(hook: Hook) -> bool {
-    matches!(hook, Hook::PodIngress | Hook::PodEgress)
-}
-
-#[inline(always)]
-fn is_in_cluster<T: Tables>(tables: &T, client: &Address) -> bool {
-    tables.config().is_some_and(|config| config.cluster.iter().any(|cidr| cidr.contains(client)))
-}
-
-/// ClusterIPs and other addresses first, NodePorts last.
-#[inline(always)]
-fn find_frontend<F: Family, T: Tables>(tables: &T, headers: &Headers<F>) -> Option<Frontend> {
+fn has_own_socket<F: Family, P: Packet>(packet: &P, headers: &Headers<F>) -> bool {
     let tuple = headers.tuple();
-    let mut key = FrontendKey {
-        address: F::wide(tuple.destination),
-        port: tuple.destination_port,
-        protocol: tuple.protocol,
-        scope: Scope::ADDRESS,
-    };
+    packet.has_own_socket(&SocketQuery {
+        source: F::wide(tuple.source),
+        destination: F::wide(tuple.destination),
+        source_port: tuple.source_port,
+        destination_port: tuple.destination_port,
+        tcp: tuple.protocol == TCP,
+    })
+}
+
+/// The frontend that a packet is for. ClusterIPs and other addresses first, NodePorts last.
+#[inline(always)]
+fn find_frontend<F: Family, T: Record>(tables: &T, headers: &Headers<F>) -> Option<Frontend> {
+    let key = &headers.key;
+    find::<F, T>(tables, F::destination(key), F::destination_port(key), F::protocol(key))
+}
+
+/// The frontend at an address and port, which is in network order.
+#[inline(always)]
+pub fn find<F: Family, T: Record>(tables: &T, address: Address, port: u16, protocol: u8) -> Option<Frontend> {
+    let mut key = FrontendKey { address, port, protocol, scope: Scope::ADDRESS };
     if let Some(frontend) = tables.frontend(&key) {
         return Some(frontend);
     }
     let config = tables.config()?;
-    let port = u16::from_be(tuple.destination_port);
-    if port < config.node_port_min || port > config.node_port_max || !tables.is_node_port_address(&key.address) {
+    let number = u16::from_be(port);
+    if number < config.node_port_min || number > config.node_port_max || !tables.is_node_port_address(&key.address) {
         return None;
     }
     key.address = Address::ANY;

@@ -1,21 +1,26 @@
-use zerocopy::FromZeros as _;
-
 use super::{
-    Link, Packet, Tables, V4, V6,
+    Link, Packet, Record, V4, V6,
     icmp_redirect::{IcmpRedirect, misleads},
-    ingress::{At, count_drop},
-    parse::{Headers, Parse, Parsed, locate},
-    rewrite::translate,
+    ingress::{At, count_drop, is_reply},
+    over::since,
+    parse::{Parse, Parsed, UDP, locate},
+    part::{Code, Part, Work},
+    reject::Reject,
+    stranger::may_be_own,
 };
 use crate::{
     reason::{Hook, Reason},
+    tcp::Seen,
     verdict::Verdict,
-    wire::Side,
+    wire::{FlowFlags, Side},
 };
 
 /// The way of a packet that goes out through `hook`.
 #[inline(always)]
-pub fn egress<P: Packet, T: Tables>(packet: &mut P, tables: &T, hook: Hook, link: Link) -> Verdict {
+pub fn egress<P: Packet, T: Record>(packet: &mut P, tables: &T, hook: Hook, link: Link) -> Verdict {
+    if packet.is_of_vlan() {
+        return Verdict::Pass;
+    }
     let verdict = match locate(packet, link) {
         Some((false, l3)) => family::<V4, P, T>(packet, tables, At { hook, link, l3 }),
         Some((true, l3)) => family::<V6, P, T>(packet, tables, At { hook, link, l3 }),
@@ -24,13 +29,13 @@ pub fn egress<P: Packet, T: Tables>(packet: &mut P, tables: &T, hook: Hook, link
     count_drop(tables, hook, verdict)
 }
 
-#[inline(always)]
-fn family<F: Parse + IcmpRedirect, P: Packet, T: Tables>(packet: &mut P, tables: &T, at: At) -> Verdict {
-    let mut headers = Headers::<F>::empty();
-    match F::parse(packet, at.l3, Side::EGRESS, &mut headers) {
+#[inline(never)]
+fn family<F: Parse + IcmpRedirect + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, at: At) -> Verdict {
+    let Some(row) = tables.row::<F>() else { return Verdict::Pass };
+    match F::parse(packet, at.l3, Side::EGRESS, &mut row.headers) {
         Parsed::Ports => {}
         Parsed::Other => {
-            return if headers.protocol() == F::ICMP && misleads::<F, P, T>(packet, tables, headers.l4) {
+            return if row.headers.protocol() == F::ICMP && misleads::<F, P, T>(packet, tables, row.headers.l4) {
                 Verdict::Drop(Reason::IcmpRedirect)
             } else {
                 Verdict::Pass
@@ -39,9 +44,40 @@ fn family<F: Parse + IcmpRedirect, P: Packet, T: Tables>(packet: &mut P, tables:
         // Counted where it came in.
         Parsed::LeftAlone(_) => return Verdict::Pass,
     }
-    let mut flow = F::Flow::new_zeroed();
-    if !tables.find::<F>(&headers.key, tables.now(), headers.seen(), &mut flow) {
+    let now = tables.now();
+    let udp = row.headers.protocol() == UDP;
+    if !tables.find::<F>(&row.headers.key, now, row.headers.seen(), &mut row.flow) {
+        if udp && at.hook != Hook::PodEgress && may_be_own::<F, T>(tables, &row.headers) {
+            row.at(at.hook, at.link, packet.device());
+            let _ = tables.work::<{ Work::OWN }, F>();
+        }
         return Verdict::Pass;
     }
-    if translate::<F, P>(packet, &headers, &flow) { Verdict::Translate } else { Verdict::Drop(Reason::RewriteFailed) }
+    let state = F::state(&row.flow);
+    let mut detour = false;
+    if is_reply(&state) {
+        row.at(at.hook, at.link, packet.device());
+        if udp && state.flags & FlowFlags::PROVEN == 0 && state.seen & Seen::ACK != 0 && since(state.last_seen, now) > 0
+        {
+            // A server that goes on sending is as good as a client that asks again.
+            row.reply_key = row.headers.key;
+            F::make_reverse_key(&mut row.client_key, &row.flow, row.headers.protocol(), Side::INGRESS);
+            let _ = tables.work::<{ Work::PROVE }, F>();
+        }
+        if at.hook == Hook::UplinkEgress && packet.device() != state.subject {
+            detour = tables.apart::<{ Part::DETOUR }, F, P>(packet) == Code::REPLY;
+        }
+    }
+    let detour = packet.conceal(usize::from(detour)) != 0;
+    // The parts have had it meanwhile.
+    let Some(row) = tables.row::<F>() else { return Verdict::Pass };
+    if !tables.rewrite::<F, P>(packet, row) {
+        return Verdict::Drop(Reason::RewriteFailed);
+    }
+    if !detour {
+        return Verdict::Translate;
+    }
+    packet.send_by(&row.route);
+    tables.count(at.hook, Reason::Detour);
+    Verdict::Forward
 }

@@ -2,7 +2,7 @@
 //! of a shorter way: true for the backend's address, wrong for the flow.
 
 use super::{
-    Family, Packet, Tables, V4, V6,
+    Family, Lookup, Packet, V4, V6,
     parse::{Headers, Parse, Parsed},
 };
 use crate::{header::IpProto, wire::Side};
@@ -38,6 +38,7 @@ impl IcmpRedirect for V6 {
         const REDIRECTED_HEADER: u8 = 4;
         let mut option = icmp + 40;
         for _ in 0..3 {
+            packet.reach(option + 8);
             let [kind, length]: [u8; 2] = packet.load(option)?;
             if kind == REDIRECTED_HEADER {
                 return Some(option + 8);
@@ -48,14 +49,18 @@ impl IcmpRedirect for V6 {
     }
 }
 
+/// Bytes of the quoted packet that are looked at, without extension headers.
+const QUOTED: usize = 80;
+
 /// Whether the ICMP message at `icmp` is a redirect about a flow that was translated here.
 #[inline(never)]
-pub fn misleads<F: Parse + IcmpRedirect, P: Packet, T: Tables>(packet: &P, tables: &T, icmp: usize) -> bool {
+pub fn misleads<F: Parse + IcmpRedirect, P: Packet, T: Lookup>(packet: &P, tables: &T, icmp: usize) -> bool {
     if packet.load::<u8>(icmp) != Some(F::REDIRECT) {
         return false;
     }
     let Some(l3) = F::embedded(packet, icmp) else { return false };
+    packet.reach(l3 + QUOTED);
     let mut headers = Headers::<F>::empty();
     F::parse(packet, l3, Side::EGRESS, &mut headers) == Parsed::Ports
-        && tables.peek::<F>(&F::key(&headers.tuple().reversed(), Side::EGRESS)).is_some()
+        && tables.has::<F>(&F::key(&headers.tuple().reversed(), Side::EGRESS))
 }

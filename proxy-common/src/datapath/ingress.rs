@@ -1,24 +1,27 @@
-use zerocopy::FromZeros as _;
-
 use super::{
-    Family, Link, Packet, RouteQuery, Tables, V4, V6,
-    admit::{Admitted, admit},
+    Family, Link, Lookup, Packet, Record, RouteQuery, Row, V4, V6,
+    admit::{harmless, is_current},
+    enter::establish,
     family::State,
     parse::{Headers, Parse, Parsed, TCP, locate},
-    reject::{Reject, reject},
-    rewrite::{set_ttl, swap_hardware_addresses, translate},
+    part::{Code, Part, Work},
+    reject::Reject,
+    rewrite::{set_ttl, swap_hardware_addresses},
 };
 use crate::{
     header::{Tcp, Udp},
     reason::{Hook, Reason},
-    tcp::{self, Seen},
     verdict::Verdict,
-    wire::{BackendFlags, FlowFlags, Side},
+    wire::{ConfigFlags, Filter, FlowFlags, Role, Side},
 };
 
 /// The way of a packet that comes in through `hook`.
 #[inline(always)]
-pub fn ingress<P: Packet, T: Tables>(packet: &mut P, tables: &T, hook: Hook, link: Link) -> Verdict {
+pub fn ingress<P: Packet, T: Record>(packet: &mut P, tables: &T, hook: Hook, link: Link) -> Verdict {
+    // A pod's frame is its bridge's or its gateway's; on other links no stack would take one that is not for us.
+    if packet.is_of_vlan() || (hook != Hook::PodIngress && link == Link::Ethernet && !packet.is_to_us()) {
+        return Verdict::Pass;
+    }
     let verdict = match locate(packet, link) {
         Some((false, l3)) => family::<V4, P, T>(packet, tables, At { hook, link, l3 }),
         Some((true, l3)) => family::<V6, P, T>(packet, tables, At { hook, link, l3 }),
@@ -28,7 +31,7 @@ pub fn ingress<P: Packet, T: Tables>(packet: &mut P, tables: &T, hook: Hook, lin
 }
 
 #[inline(always)]
-pub fn count_drop<T: Tables>(tables: &T, hook: Hook, verdict: Verdict) -> Verdict {
+pub fn count_drop<T: Record>(tables: &T, hook: Hook, verdict: Verdict) -> Verdict {
     if let Verdict::Drop(reason) = verdict {
         tables.count(hook, reason);
     }
@@ -46,9 +49,9 @@ pub struct At {
 
 /// A function of its own for each family: inlined, the variables of both would lie on the stack side by side.
 #[inline(never)]
-fn family<F: Parse + Reject, P: Packet, T: Tables>(packet: &mut P, tables: &T, at: At) -> Verdict {
-    let mut headers = Headers::<F>::empty();
-    match F::parse(packet, at.l3, Side::INGRESS, &mut headers) {
+fn family<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, at: At) -> Verdict {
+    let (Some(row), Some(config)) = (tables.row::<F>(), tables.config()) else { return Verdict::Pass };
+    match F::parse(packet, at.l3, Side::INGRESS, &mut row.headers) {
         Parsed::Ports => {}
         Parsed::Other => return Verdict::Pass,
         Parsed::LeftAlone(reason) => {
@@ -57,126 +60,151 @@ fn family<F: Parse + Reject, P: Packet, T: Tables>(packet: &mut P, tables: &T, a
         }
     }
     let now = tables.now();
-    let mut flow = F::Flow::new_zeroed();
-    let known = tables.find::<F>(&headers.key, now, headers.seen(), &mut flow)
-        && is_valid(tables, &headers, &F::state(&flow), now);
-    if !known {
-        match admit::<F, P, T>(packet, tables, at.hook, &headers, &mut flow) {
-            Admitted::Flow => {}
-            Admitted::Pass => return Verdict::Pass,
-            Admitted::MidFlow => {
-                tables.count(at.hook, Reason::MidFlow);
-                return Verdict::Pass;
+    let known = tables.find::<F>(&row.headers.key, now, harmless(&row.headers), &mut row.flow);
+    if known && is_current(&row.headers, &F::state(&row.flow), config, now) {
+        return carry::<F, P, T>(packet, tables, at, row);
+    }
+    if !known && !may_concern_us(tables, &row.headers) {
+        return Verdict::Pass;
+    }
+    row.at(at.hook, at.link, packet.device());
+    let mut code = if known { tables.work::<{ Work::REVIEW }, F>() } else { Code::NEW };
+    if code == Code::PROVE {
+        code = tables.work::<{ Work::PROVE }, F>();
+    } else if code != Code::DONE {
+        let Some(row) = tables.row::<F>() else { return Verdict::Pass };
+        row.ask = u32::from(code == Code::ASK);
+        code = tables.apart::<{ Part::MEET }, F, P>(packet);
+        if known && code == Code::NEW {
+            // What is left of the flow that had this tuple until now.
+            let Some(row) = tables.row::<F>() else { return Verdict::Pass };
+            row.other.client_key = row.headers.key;
+            let _ = tables.work::<{ Work::END }, F>();
+        }
+    }
+    let new = code == Code::NEW;
+    if new {
+        code = establish::<F, P, T>(packet, tables);
+    }
+    // The parts have had it meanwhile.
+    let Some(row) = tables.row::<F>() else { return Verdict::Pass };
+    if code == Code::ANEW && tables.find::<F>(&row.headers.key, now, harmless(&row.headers), &mut row.flow) {
+        code = Code::DONE;
+    }
+    match code {
+        Code::DONE => {
+            let verdict = carry::<F, P, T>(packet, tables, at, row);
+            if new && verdict == Verdict::Forward {
+                tables.count(at.hook, Reason::FastPath);
             }
-            Admitted::Refused => return refuse::<F, P, T>(packet, tables, at, &headers),
-            Admitted::Drop(reason) => return Verdict::Drop(reason),
+            verdict
         }
+        Code::PASS => Verdict::Pass,
+        Code::MID_FLOW => {
+            tables.count(at.hook, Reason::MidFlow);
+            Verdict::Pass
+        }
+        Code::REFUSED => match tables.apart::<{ Part::REJECT }, F, P>(packet) {
+            Code::REPLY => Verdict::Reply,
+            code => Verdict::Drop(Code::reason(code)),
+        },
+        code => Verdict::Drop(Code::reason(code)),
     }
-    carry::<F, P, T>(packet, tables, at.link, &headers, &mut flow)
 }
 
-/// Answers for a frontend without endpoints.
+/// Whether a packet that no entry knows may be for a frontend, or for what is a backend too: most of a node's packets are
+/// not, and go on after two looks at a bit.
 #[inline(always)]
-fn refuse<F: Reject, P: Packet, T: Tables>(packet: &mut P, tables: &T, at: At, headers: &Headers<F>) -> Verdict {
-    if let Err(reason) = reject::<F, P, T>(packet, tables, headers) {
-        return Verdict::Drop(reason);
-    }
-    if swap_hardware_addresses(packet, at.link).is_none() {
-        return Verdict::Drop(Reason::RejectFailed);
-    }
-    tables.count(at.hook, Reason::NoEndpoint);
-    Verdict::Reply
-}
-
-/// Whether an entry still speaks for its flow. Established TCP is never cut; what opens a flow, and UDP, goes to a
-/// backend that still serves.
-#[inline(always)]
-fn is_valid<F: Family, T: Tables>(tables: &T, headers: &Headers<F>, state: &State, now: u32) -> bool {
-    if state.flags & FlowFlags::FORWARD == 0 {
-        return true;
-    }
-    const OVER: u8 = Seen::ESTABLISHED | Seen::CLOSING;
-    if headers.protocol() == TCP {
-        if !tcp::opens(headers.tcp_flags) {
-            return true;
-        }
-        // The port is used again: a new connection. A client that has sent nothing but a reset since its SYN is still at
-        // the first: a server that remembers an earlier connection answered with an ACK (RFC 5961, 4.2), and makes room
-        // by that reset.
-        if state.seen & OVER == OVER {
-            return false;
-        }
-    } else if now.wrapping_sub(state.last_seen) > tables.config().map_or(u32::MAX, |config| config.udp_timeout) {
-        return false;
-    }
-    tables
-        .backend(state.backend)
-        .is_some_and(|backend| backend.generation == state.generation && backend.flags & BackendFlags::SERVING != 0)
+fn may_concern_us<F: Family, T: Lookup>(tables: &T, headers: &Headers<F>) -> bool {
+    let key = &headers.key;
+    let address = F::destination(key);
+    tables.may_be_frontend(Filter::frontend(&address))
+        || tables.may_be_target(Filter::target(&address, F::destination_port(key), F::protocol(key)))
 }
 
 /// Applies an ingress entry.
 #[inline(always)]
-fn carry<F: Parse, P: Packet, T: Tables>(
+fn carry<'a, F: Parse + Reject, P: Packet, T: Record>(
     packet: &mut P,
-    tables: &T,
-    link: Link,
-    headers: &Headers<F>,
-    flow: &mut F::Flow,
+    tables: &'a T,
+    at: At,
+    mut row: &'a mut Row<F>,
 ) -> Verdict {
-    let flags = F::state(flow).flags;
-    let forward = flags & FlowFlags::FAST != 0 && shortcut::<F, P, T>(packet, tables, headers, flow);
-    if !translate::<F, P>(packet, headers, flow) {
+    let flags = F::state(&row.flow).flags;
+    let mut forward = false;
+    if flags & FlowFlags::FAST != 0 {
+        forward = tables.apart::<{ Part::SHORTCUT }, F, P>(packet) == Code::DONE;
+        // Linux 6.1 prunes by a number that it knows and that a branch behind a call depends on, and removes what it
+        // then takes for dead: it must not know it.
+        forward = packet.conceal(usize::from(forward)) != 0;
+        match tables.row::<F>() {
+            Some(again) => row = again,
+            None => return Verdict::Pass,
+        }
+    }
+    let headers = &row.headers;
+    if !tables.rewrite::<F, P>(packet, row) {
         return Verdict::Drop(Reason::RewriteFailed);
     }
     let (done, verdict) = if forward {
+        packet.send_by(&row.route);
         (set_ttl::<F, P>(packet, headers.l3, headers.ttl - 1), Verdict::Forward)
     } else if flags & FlowFlags::HAIRPIN != 0 {
-        (swap_hardware_addresses(packet, link), Verdict::Back)
+        (swap_hardware_addresses(packet, at.link), Verdict::Back)
     } else {
         (Some(()), Verdict::Translate)
     };
     if done.is_some() { verdict } else { Verdict::Drop(Reason::RewriteFailed) }
 }
 
-/// Whether the packet may skip the stack: routing table, MTU and TTL allow it. `flow` is then the egress entry, whose
-/// tuple is the one behind both halves of the translation.
-#[inline(never)]
-fn shortcut<F: Parse, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    headers: &Headers<F>,
-    flow: &mut F::Flow,
-) -> bool {
-    if headers.ttl <= 1 {
-        return false;
+/// Whether the packet may skip the stack: nobody there looks, and routing table, MTU and TTL allow it. `row.flow` is then
+/// the egress entry, whose tuple is the one behind both halves of the translation.
+#[inline(always)]
+pub fn shortcut<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
+    if row.headers.ttl <= 1 || !is_fast(tables, F::V6) {
+        return Code::PASS;
     }
-    let ingress = *flow;
-    let egress = F::key(&F::tuple(flow, headers.protocol()), Side::EGRESS);
-    if !tables.find::<F>(&egress, tables.now(), headers.seen(), flow) {
-        return false;
+    let protocol = row.headers.protocol();
+    F::make_key(&mut row.other.key, &row.flow, protocol, Side::EGRESS);
+    if !tables.find::<F>(&row.other.key, tables.now(), row.headers.seen(), &mut row.other.flow) {
+        return Code::PASS;
     }
-    let new = F::tuple(flow, headers.protocol());
-    let route = packet.route(&RouteQuery {
+    let new = F::tuple(&row.other.flow, protocol);
+    row.route = packet.route(&RouteQuery {
         source: F::wide(new.source),
         destination: F::wide(new.destination),
         source_port: new.source_port,
         destination_port: new.destination_port,
         protocol: new.protocol,
-        length: on_the_wire(packet, headers),
+        length: on_the_wire(packet, &row.headers),
+        by: 0,
     });
-    if !route.usable {
-        *flow = ingress;
+    if row.route.usable == 0 {
+        return Code::PASS;
     }
-    route.usable
+    row.flow = row.other.flow;
+    Code::DONE
+}
+
+#[inline(always)]
+fn is_fast<T: Lookup>(tables: &T, v6: bool) -> bool {
+    let flag = if v6 { ConfigFlags::FAST6 } else { ConfigFlags::FAST4 };
+    tables.config().is_some_and(|config| config.flags & flag != 0)
 }
 
 /// Length of the largest IP packet that this one becomes on the wire, in bytes.
 #[inline(always)]
-fn on_the_wire<F: Family, P: Packet>(packet: &P, headers: &Headers<F>) -> u16 {
+pub fn on_the_wire<F: Family, P: Packet>(packet: &P, headers: &Headers<F>) -> u16 {
     let segment = packet.segment();
     if segment == 0 {
         return headers.length;
     }
     let transport = if headers.protocol() == TCP { Tcp::WITH_TIMESTAMPS } else { Udp::LEN };
     (headers.l4 - headers.l3 + transport + segment) as u16
+}
+
+/// Whether a state is that of a flow's replies.
+#[inline(always)]
+pub fn is_reply(state: &State) -> bool {
+    state.role == Role::REPLY
 }

@@ -2,7 +2,7 @@ use zerocopy::FromZeros as _;
 
 use super::{Family, Link, Packet, Tuple, V4, V6};
 use crate::{
-    header::{ETHERNET_LEN, EtherType, IpProto, Ipv4, Ipv6, Tcp, Udp, VLAN_LEN},
+    header::{ETHERNET_LEN, EtherType, IpProto, Ipv4, Ipv6, Tcp, Udp},
     reason::Reason,
     tcp::Seen,
 };
@@ -11,6 +11,7 @@ pub const TCP: u8 = IpProto::Tcp as u8;
 pub const UDP: u8 = IpProto::Udp as u8;
 
 /// What is known of a packet with ports.
+#[repr(C)]
 pub struct Headers<F: Family> {
     /// Its tuple, made as a key at once: a copy would cost a tenth of a program's stack.
     pub key: F::Key,
@@ -45,7 +46,7 @@ impl<F: Family> Headers<F> {
     /// What this packet shows of its flow: bits of [`Seen`].
     #[inline(always)]
     pub fn seen(&self) -> u8 {
-        if self.protocol() == TCP { Seen::after(self.tcp_flags) } else { Seen::ESTABLISHED }
+        if self.protocol() == TCP { Seen::after(self.tcp_flags) } else { Seen::ACK }
     }
 }
 
@@ -60,7 +61,8 @@ pub enum Parsed {
     LeftAlone(Reason),
 }
 
-/// The family of a packet and the offset of its IP header; `None` for what is not IP. Up to two VLAN tags are skipped.
+/// The family of a packet and the offset of its IP header; `None` for what is not IP. A frame with a VLAN tag is met
+/// again, without it, at the device of that VLAN.
 #[inline(always)]
 pub fn locate<P: Packet>(packet: &P, link: Link) -> Option<(bool, usize)> {
     match link {
@@ -73,31 +75,16 @@ pub fn locate<P: Packet>(packet: &P, link: Link) -> Option<(bool, usize)> {
             }
         }
         Link::Ethernet => {
-            let mut l3 = ETHERNET_LEN;
-            let mut kind: u16 = packet.load(ETHERNET_LEN - 2)?;
-            if is_vlan(kind) {
-                l3 += VLAN_LEN;
-                kind = packet.load(l3 - 2)?;
-                if is_vlan(kind) {
-                    l3 += VLAN_LEN;
-                    kind = packet.load(l3 - 2)?;
-                }
-            }
-            let l3 = packet.conceal(l3);
+            let kind: u16 = packet.load(ETHERNET_LEN - 2)?;
             if kind == EtherType::Ipv4 as u16 {
-                Some((false, l3))
+                Some((false, ETHERNET_LEN))
             } else if kind == EtherType::Ipv6 as u16 {
-                Some((true, l3))
+                Some((true, ETHERNET_LEN))
             } else {
                 None
             }
         }
     }
-}
-
-#[inline(always)]
-fn is_vlan(kind: u16) -> bool {
-    kind == EtherType::Ieee8021q as u16 || kind == EtherType::Ieee8021ad as u16
 }
 
 /// Reads the headers of one family.
@@ -141,6 +128,7 @@ impl Parse for V6 {
             return Parsed::LeftAlone(reason);
         }
         headers.l4 = packet.conceal(l4);
+        packet.reach(headers.l4 + Tcp::MIN_LEN);
         transport(packet, headers, ip.source, ip.destination, protocol, side)
     }
 }
@@ -193,6 +181,7 @@ const DESTINATION: u8 = 60;
 fn skip_extensions<P: Packet>(packet: &P, next: &mut u8, at: &mut usize) -> Result<(), Reason> {
     for _ in 0..EXTENSIONS {
         let here = *at;
+        packet.reach(here + 4);
         *at += match *next {
             HOP_BY_HOP | ROUTING | DESTINATION => {
                 let [following, length]: [u8; 2] = packet.load(here).ok_or(Reason::Malformed)?;

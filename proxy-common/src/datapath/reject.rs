@@ -2,9 +2,10 @@
 //! listens.
 
 use super::{
-    ChecksumChange, Family, Packet, Tables, V4, V6,
+    ChecksumChange, Family, Packet, Record, Row, V4, V6,
     parse::{Headers, TCP, UDP},
-    rewrite::{set_ttl, turn},
+    part::Code,
+    rewrite::{set_ttl, swap_hardware_addresses, turn},
 };
 use crate::{
     checksum,
@@ -16,23 +17,23 @@ use crate::{
 /// TTL of what a node sends itself.
 const TTL: u8 = 64;
 
-/// Turns the packet into its answer, but for the hardware addresses. A function of its own, since what an ICMP error repeats takes a fifth of a kernel stack.
-#[inline(never)]
-pub fn reject<F: Family + Reject, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    headers: &Headers<F>,
-) -> Result<(), Reason> {
+/// Answers for a frontend without endpoints.
+#[inline(always)]
+pub fn refuse<F: Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
     let per_tick = tables.config().map_or(0, |config| config.rejects_per_tick);
     if !tables.take_reject(tables.now(), per_tick) {
-        return Err(Reason::RejectLimited);
+        return Code::drop(Reason::RejectLimited);
     }
-    match headers.protocol() {
-        TCP => reset::<F, P>(packet, headers),
-        UDP => F::unreachable(packet, headers),
+    let answered = match row.headers.protocol() {
+        TCP => reset::<F, P>(packet, &row.headers),
+        UDP => F::unreachable(packet, &row.headers),
         _ => None,
+    };
+    if answered.is_none() || swap_hardware_addresses(packet, row.link()).is_none() {
+        return Code::drop(Reason::RejectFailed);
     }
-    .ok_or(Reason::RejectFailed)
+    tables.count(row.hook(), Reason::NoEndpoint);
+    Code::REPLY
 }
 
 /// Turns a SYN into the reset that refuses it (RFC 9293, 3.10.7.1). Options and data stay where they are, which a
@@ -64,23 +65,19 @@ fn reset<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Option<(
     turn::<F, P>(packet, headers)
 }
 
-/// Longest start of a packet that an ICMP error repeats, in words: an IPv6 header, 64 bytes of extension headers or
-/// IPv4 options, and the 8 bytes that name the flow (RFC 792; RFC 4443, 2.4).
-const QUOTED_WORDS: usize = (Ipv6::LEN + 64 + Udp::LEN) / 4;
-
 /// How many words of the offending packet are repeated.
 #[inline(always)]
-fn quoted_words<F: Family>(headers: &Headers<F>) -> Option<usize> {
+fn quoted_words<F: Reject>(headers: &Headers<F>) -> Option<usize> {
     let words = (headers.l4 - headers.l3 + Udp::LEN) / 4;
-    (words <= QUOTED_WORDS).then_some(words)
+    (words <= F::QUOTED_WORDS).then_some(words)
 }
 
 /// Moves the first `count` words at `l3` back by `gap` bytes, last word first, and returns their sum. Word by word,
 /// since there is no room for them all on a kernel stack.
 #[inline(always)]
-fn quote<P: Packet>(packet: &mut P, l3: usize, gap: usize, count: usize) -> Option<u32> {
+fn quote<F: Reject, P: Packet>(packet: &mut P, l3: usize, gap: usize, count: usize) -> Option<u32> {
     let (mut sum, mut left) = (0, count);
-    for _ in 0..QUOTED_WORDS {
+    for _ in 0..F::QUOTED_WORDS {
         if left == 0 {
             break;
         }
@@ -95,6 +92,10 @@ fn quote<P: Packet>(packet: &mut P, l3: usize, gap: usize, count: usize) -> Opti
 
 /// How each family says that nobody listens.
 pub trait Reject: Family {
+    /// Longest start of a packet that an ICMP error repeats, in words: the IP header with its options, or 64 bytes of
+    /// extension headers, and the 8 bytes that name the flow (RFC 792; RFC 4443, 2.4).
+    const QUOTED_WORDS: usize;
+
     /// Turns the packet into an ICMP error "port unreachable" about itself.
     fn unreachable<P: Packet>(packet: &mut P, headers: &Headers<Self>) -> Option<()>;
 }
@@ -110,6 +111,8 @@ fn icmp_header(kind: u8, code: u8, sum: u32) -> [u32; 2] {
 }
 
 impl Reject for V4 {
+    const QUOTED_WORDS: usize = (Ipv4::MAX_LEN + Udp::LEN) / 4;
+
     #[inline(always)]
     fn unreachable<P: Packet>(packet: &mut P, headers: &Headers<Self>) -> Option<()> {
         const DESTINATION_UNREACHABLE: u8 = 3;
@@ -122,7 +125,7 @@ impl Reject for V4 {
         let count = quoted_words(headers)?;
         let length = GAP + count * 4;
         packet.resize(headers.l3 + length)?;
-        let quoted = quote(packet, headers.l3, GAP, count)?;
+        let quoted = quote::<Self, P>(packet, headers.l3, GAP, count)?;
         let mut ip = Ipv4 {
             version_ihl: 0x45,
             tos: PRECEDENCE,
@@ -148,6 +151,8 @@ impl Reject for V4 {
 }
 
 impl Reject for V6 {
+    const QUOTED_WORDS: usize = (Ipv6::LEN + 64 + Udp::LEN) / 4;
+
     #[inline(always)]
     fn unreachable<P: Packet>(packet: &mut P, headers: &Headers<Self>) -> Option<()> {
         const DESTINATION_UNREACHABLE: u8 = 1;
@@ -156,7 +161,7 @@ impl Reject for V6 {
         let count = quoted_words(headers)?;
         let payload = ICMP_LEN + count * 4;
         packet.resize(headers.l3 + Ipv6::LEN + payload)?;
-        let quoted = quote(packet, headers.l3, Ipv6::LEN + ICMP_LEN, count)?;
+        let quoted = quote::<Self, P>(packet, headers.l3, Ipv6::LEN + ICMP_LEN, count)?;
         let ip = Ipv6 {
             version_class_label: 0x6000_0000_u32.to_be(),
             payload: (payload as u16).to_be(),

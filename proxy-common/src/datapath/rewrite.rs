@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Puts the tuple of an entry in the place of the packet's. `false`: not all of it could be written.
-#[inline(never)]
+#[inline(always)]
 pub fn translate<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>, flow: &F::Flow) -> bool {
     write::<F, P>(packet, headers, || F::tuple(flow, headers.protocol())).is_some()
 }

@@ -8,25 +8,64 @@ impl Side {
     pub const EGRESS: u8 = 1;
 }
 
+/// What an entry is: `role` of [`Flow4`] and [`Flow6`]. With client `c:p`, frontend `f`, backend `b`, and the node's
+/// masquerade `n:q`; `c:p'` is the client under a port that nobody else uses towards the backend, nearly always its own:
+///
+/// | flow | role | side | key | becomes |
+/// |---|---|---|---|---|
+/// | every flow to a frontend | `CLIENT` | ingress | `c:p > f` | `c:p' > b` |
+/// | | `REPLY` | egress | `b > c:p'` | `f > c:p` |
+/// | masqueraded, besides | `MASK` | egress | `c:p' > b` | `n:q > b` |
+/// | | `MASK_REPLY` | ingress | `b > n:q` | `b > c:p'` |
+/// | hairpin (the backend is the client) | `CLIENT` | ingress | `c:p > f` | `f:p' > c:b` |
+/// | | `REPLY` | ingress | `c:b > f:p'` | `f > c:p` |
+/// | straight to what is a backend too | `DIRECT` | ingress | `c:p > b` | `c:p' > b` |
+/// | | `REPLY` | egress | `b > c:p'` | `b > c:p` |
+/// | answers to a datagram of the node itself | `OWN` | ingress | `r > n:p` | the same |
+///
+/// Whoever holds the reply's key owns the tuple: it is entered first, and only where it is free.
+pub struct Role;
+
+impl Role {
+    pub const CLIENT: u8 = 1;
+    pub const REPLY: u8 = 2;
+    pub const MASK: u8 = 3;
+    pub const MASK_REPLY: u8 = 4;
+    pub const DIRECT: u8 = 5;
+    pub const OWN: u8 = 6;
+
+    /// The word used in output.
+    pub const fn word(role: u8) -> &'static str {
+        match role {
+            Self::CLIENT => "client",
+            Self::REPLY => "reply",
+            Self::MASK => "mask",
+            Self::MASK_REPLY => "mask-reply",
+            Self::DIRECT => "direct",
+            Self::OWN => "own",
+            _ => "",
+        }
+    }
+}
+
 /// Bits of `flags` in [`Flow4`] and [`Flow6`].
 pub struct FlowFlags;
 
 impl FlowFlags {
-    /// Client to backend; the others carry replies.
-    pub const FORWARD: u8 = 1;
+    /// Both ends have answered each other: of a `CLIENT` or `DIRECT` and its `REPLY`. Nothing that a stranger opens
+    /// displaces it.
+    pub const PROVEN: u8 = 1;
     /// The backend is the client itself: the packet goes back out of the link it came from.
     pub const HAIRPIN: u8 = 2;
     /// May skip the stack: the egress entry is applied at once and the packet redirected to the next hop.
     pub const FAST: u8 = 4;
-    /// A second entry masquerades the flow at egress.
+    /// There are a `MASK` and a `MASK_REPLY`.
     pub const MASQUERADE: u8 = 8;
-    /// Straight to a pod, under another source port, since a flow through a frontend has the client's.
-    pub const DIRECT: u8 = 16;
 }
 
 macro_rules! flow_table {
     ($key:ident, $key_size:literal, $value:ident, $value_size:literal, $address:ty, $name:literal) => {
-        #[doc = concat!("Key of `", $name, "` (LRU_HASH): a tuple as it is seen on one side of the stack.")]
+        #[doc = concat!("Key of `", $name, "` (HASH): a tuple as it is seen on one side of the stack.")]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
         #[repr(C)]
         pub struct $key {
@@ -53,23 +92,27 @@ macro_rules! flow_table {
             pub source_port: u16,
             /// Network order.
             pub destination_port: u16,
-            pub backend: u32,
-            /// [`super::Backend::generation`] when the flow began.
+            /// Of a `CLIENT`: the backend's id. Of a `REPLY`: index of the device that the client's first packet came
+            /// in by.
+            pub subject: u32,
+            /// Of a `CLIENT`: [`super::Backend::generation`] when the flow began.
             pub generation: u32,
-            pub service: u32,
+            /// Of a `CLIENT`: the [`super::Config::epoch`] at which frontend and backend were looked up. Of a `REPLY`:
+            /// its seat in the ring that bounds its kind of flow.
+            pub stamp: u32,
             /// Tick (see [`super::Config`]) of the last packet.
             pub last_seen: u32,
-            /// Tick of the first packet.
-            pub created: u32,
+            /// One of [`Role`].
+            pub role: u8,
             /// Bits of [`FlowFlags`].
             pub flags: u8,
             /// Bits of [`crate::tcp::Seen`]: what this direction has sent.
             pub seen: u8,
-            pub pad: [u8; 2],
+            pub pad: u8,
         }
         const _: () = assert!(size_of::<$value>() == $value_size);
     };
 }
 
-flow_table!(FlowKey4, 16, Flow4, 36, u32, "FLOWS4");
-flow_table!(FlowKey6, 40, Flow6, 60, [u32; 4], "FLOWS6");
+flow_table!(FlowKey4, 16, Flow4, 32, u32, "FLOWS4");
+flow_table!(FlowKey6, 40, Flow6, 56, [u32; 4], "FLOWS6");

@@ -4,8 +4,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{
-        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Params,
-        bpf_fib_lookup__bindgen_ty_1 as Length, bpf_fib_lookup__bindgen_ty_2 as Tos,
+        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_OUTPUT,
+        bpf_fib_lookup as Params, bpf_fib_lookup__bindgen_ty_1 as Length, bpf_fib_lookup__bindgen_ty_2 as Tos,
         bpf_fib_lookup__bindgen_ty_3 as Source, bpf_fib_lookup__bindgen_ty_4 as Destination,
         bpf_fib_lookup__bindgen_ty_5 as Vlan,
     },
@@ -19,17 +19,9 @@ use proxy_common::{
 pub const AF_INET: u8 = 2;
 pub const AF_INET6: u8 = 10;
 
-/// The route, and the hardware addresses on its link; those are valid where `resolved` says so.
-pub struct Found {
-    pub route: Route,
-    pub resolved: bool,
-    pub source: [u8; 6],
-    pub destination: [u8; 6],
-}
-
-/// Asks for a packet that came in through `device`. `length` 0 leaves the MTU out of it.
+/// The route of a packet that came in through `device`, or, where the query names one, that leaves by that.
 #[inline(always)]
-pub fn route(context: *mut c_void, device: u32, query: &RouteQuery) -> Found {
+pub fn route(context: *mut c_void, device: u32, query: &RouteQuery) -> Route {
     let v4 = query.destination.is_v4();
     let mut params = Params {
         family: if v4 { AF_INET } else { AF_INET6 },
@@ -37,7 +29,7 @@ pub fn route(context: *mut c_void, device: u32, query: &RouteQuery) -> Found {
         sport: query.source_port,
         dport: query.destination_port,
         __bindgen_anon_1: Length { tot_len: query.length },
-        ifindex: device,
+        ifindex: if query.by == 0 { device } else { query.by },
         __bindgen_anon_2: Tos { flowinfo: 0 },
         // An IPv4 address takes the first word; the kernel looks at no other.
         __bindgen_anon_3: Source { ipv6_src: words(&query.source, v4) },
@@ -46,28 +38,32 @@ pub fn route(context: *mut c_void, device: u32, query: &RouteQuery) -> Found {
         smac: [0; 6],
         dmac: [0; 6],
     };
+    let flags = if query.by == 0 { 0 } else { BPF_FIB_LOOKUP_OUTPUT };
     // SAFETY: `context` is the program's own; the kernel writes within `params` only.
-    let answer = unsafe { bpf_fib_lookup(context, &raw mut params, size_of::<Params>() as i32, 0) };
+    let answer = unsafe { bpf_fib_lookup(context, &raw mut params, size_of::<Params>() as i32, flags) };
     let answer = answer as u32;
     let reachable = answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH;
     // Asked without a length, the kernel measures the packet itself after it has found the device.
     let too_long = answer == BPF_FIB_LKUP_RET_FRAG_NEEDED && query.length == 0;
     if !reachable && !too_long {
-        return Found { route: Route::NONE, resolved: false, source: [0; 6], destination: [0; 6] };
+        return Route::NONE;
     }
     // SAFETY: all members are plain words, written by us or by the kernel.
     let next_hop = unsafe { params.__bindgen_anon_4.ipv6_dst };
     let same_family = params.family == if v4 { AF_INET } else { AF_INET6 };
-    Found {
-        route: Route {
-            device: params.ifindex,
-            // An IPv4 route through an IPv6 gateway (RFC 5549) is left to the stack.
-            usable: reachable && same_family,
-            next_hop: if v4 { Address::from_v4(next_hop[0]) } else { Address(next_hop) },
-        },
-        resolved: answer == BPF_FIB_LKUP_RET_SUCCESS,
-        source: params.smac,
-        destination: params.dmac,
+    let half = |mac: [u8; 6], at: usize| u16::from_ne_bytes([mac[at], mac[at + 1]]);
+    let hardware = if answer == BPF_FIB_LKUP_RET_SUCCESS {
+        let (to, from) = (params.dmac, params.smac);
+        [half(to, 0), half(to, 2), half(to, 4), half(from, 0), half(from, 2), half(from, 4)]
+    } else {
+        [0; 6]
+    };
+    Route {
+        device: params.ifindex,
+        // An IPv4 route through an IPv6 gateway (RFC 5549) is left to the stack.
+        usable: u32::from(reachable && same_family),
+        next_hop: if v4 { Address::from_v4(next_hop[0]) } else { Address(next_hop) },
+        hardware,
     }
 }
 

@@ -1,4 +1,4 @@
-use core::mem::offset_of;
+use core::{ffi::c_void, mem::offset_of};
 
 use aya_ebpf::{
     EbpfContext,
@@ -10,8 +10,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use proxy_common::{
-    datapath::{ChecksumChange, Packet, Route, RouteQuery},
-    header::EtherType,
+    datapath::{ChecksumChange, Packet, Route, RouteQuery, SocketQuery},
     verdict::Verdict,
     wire::Address,
 };
@@ -19,12 +18,19 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
     fib::{self, AF_INET, AF_INET6},
-    memory,
+    memory, socket,
 };
 
 /// `BPF_F_IPV6` of linux/bpf.h (Linux 6.16 and stable kernels): the checksum of an address change in IPv6, whose
 /// header has no checksum of its own, does not change the sum over the whole packet.
 const BPF_F_IPV6: u64 = 1 << 7;
+
+/// Bytes that hold all headers which a reject reads and repeats, and the room for its own.
+const HEADERS: usize = 192;
+/// `PACKET_HOST` of linux/if_packet.h: to this host.
+const PACKET_HOST: u32 = 0;
+/// The VLAN's number in a tag (IEEE 802.1Q); 0: a priority alone.
+const VLAN_ID: u32 = 0xfff;
 
 /// A socket buffer at a tc hook. Its headers need not lie in the linear part, its transport checksum may be the
 /// device's to fill in, and it may be a GSO packet of many segments.
@@ -36,9 +42,19 @@ pub struct TcPacket {
 }
 
 impl TcPacket {
+    /// The packet of a program's argument, its headers in the linear part from here on: an access that has two ways
+    /// doubles the verifier's work.
     #[inline(always)]
     pub fn new(context: &TcContext) -> Self {
-        Self { skb: context.as_ptr().cast(), device: 0, next_hop: Address::ANY }
+        let packet = Self::of(context.as_ptr().cast());
+        packet.reach(HEADERS);
+        packet
+    }
+
+    /// The same, in a part of the program that has made it.
+    #[inline(always)]
+    pub fn of(skb: *mut __sk_buff) -> Self {
+        Self { skb, device: 0, next_hop: Address::ANY }
     }
 
     /// What tc is told. Never `TC_ACT_OK`, which would end the chain of programs at this hook for everyone else.
@@ -68,38 +84,20 @@ impl TcPacket {
         memory::at(data, end, offset, size)
     }
 
-    /// Direct access; where the bytes lie outside of the linear part they are moved into it.
+    /// Whether the linear part has so many bytes.
     #[inline(always)]
-    fn reach(&self, offset: usize, size: usize) -> Option<memory::Bytes> {
-        if let Some(bytes) = self.memory(offset, size) {
-            return Some(bytes);
-        }
-        if !self.pull(offset + size) {
-            return None;
-        }
-        self.memory(offset, size)
+    fn has(&self, end: usize) -> bool {
+        const DATA: usize = offset_of!(__sk_buff, data);
+        const END: usize = offset_of!(__sk_buff, data_end);
+        // SAFETY: `skb` is the argument of the program.
+        let (data, data_end) = unsafe { memory::bounds::<DATA, END>(self.skb.cast()) };
+        data_end - data >= end
     }
 
     #[inline(always)]
     fn len(&self) -> usize {
         // SAFETY: the buffer is valid as long as the program runs.
         unsafe { (*self.skb).len as usize }
-    }
-
-    #[inline(always)]
-    fn pull(&self, length: usize) -> bool {
-        // SAFETY: the buffer is valid as long as the program runs.
-        length <= self.len() && unsafe { bpf_skb_pull_data(self.skb, length as u32) } == 0
-    }
-
-    /// Whether the packet has a VLAN tag: beside it, where the device took it off, or in its bytes.
-    #[inline(always)]
-    fn is_tagged(&self) -> bool {
-        const IPV4: u32 = EtherType::Ipv4 as u32;
-        const IPV6: u32 = EtherType::Ipv6 as u32;
-        // SAFETY: the buffer is valid as long as the program runs.
-        let (tag, protocol) = unsafe { ((*self.skb).vlan_present, (*self.skb).protocol) };
-        tag != 0 || (protocol != IPV4 && protocol != IPV6)
     }
 
     #[inline(always)]
@@ -123,13 +121,29 @@ fn forward(device: u32, next_hop: &Address) -> i32 {
 
 impl Packet for TcPacket {
     #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.skb.cast()
+    }
+
+    #[inline(always)]
     fn load<T: FromBytes>(&self, offset: usize) -> Option<T> {
-        self.reach(offset, size_of::<T>())?.load()
+        self.memory(offset, size_of::<T>())?.load()
     }
 
     #[inline(always)]
     fn store<T: IntoBytes + Immutable>(&mut self, offset: usize, value: &T) -> Option<()> {
-        self.reach(offset, size_of::<T>())?.store(value)
+        self.memory(offset, size_of::<T>())?.store(value)
+    }
+
+    #[inline(always)]
+    fn reach(&self, end: usize) {
+        let length = self.len();
+        let end = if length < end { length } else { end };
+        if !self.has(end) {
+            // What cannot be moved is found missing by the access.
+            // SAFETY: the buffer is valid as long as the program runs.
+            let _ = unsafe { bpf_skb_pull_data(self.skb, end as u32) };
+        }
     }
 
     #[inline(always)]
@@ -159,16 +173,8 @@ impl Packet for TcPacket {
     }
 
     #[inline(always)]
-    fn route(&mut self, query: &RouteQuery) -> Route {
-        // SAFETY: the buffer is valid as long as the program runs.
-        let device = unsafe { (*self.skb).ifindex };
-        let mut route = fib::route(self.skb.cast(), device, query).route;
-        // A tag would go along with the packet, and one in its bytes is no protocol that the neighbour table knows.
-        route.usable = route.usable && !self.is_tagged();
-        // Field by field: a copy of the whole would read its padding, which the verifier refuses.
-        self.device = route.device;
-        self.next_hop = route.next_hop;
-        route
+    fn route(&self, query: &RouteQuery) -> Route {
+        fib::route(self.skb.cast(), self.device(), query)
     }
 
     #[inline(always)]
@@ -181,5 +187,35 @@ impl Packet for TcPacket {
     fn segment(&self) -> usize {
         // SAFETY: the buffer is valid as long as the program runs.
         unsafe { (*self.skb).gso_size as usize }
+    }
+
+    #[inline(always)]
+    fn send_by(&mut self, route: &Route) {
+        self.device = route.device;
+        self.next_hop = route.next_hop;
+    }
+
+    #[inline(always)]
+    fn device(&self) -> u32 {
+        // SAFETY: the buffer is valid as long as the program runs.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn is_to_us(&self) -> bool {
+        // SAFETY: the buffer is valid as long as the program runs.
+        unsafe { (*self.skb).pkt_type == PACKET_HOST }
+    }
+
+    #[inline(always)]
+    fn is_of_vlan(&self) -> bool {
+        // The kernel has moved the tag from the bytes to the buffer by now (`skb_vlan_untag`).
+        // SAFETY: the buffer is valid as long as the program runs.
+        unsafe { (*self.skb).vlan_present != 0 && (*self.skb).vlan_tci & VLAN_ID != 0 }
+    }
+
+    #[inline(always)]
+    fn has_own_socket(&self, query: &SocketQuery) -> bool {
+        socket::is_bound(self.skb.cast(), query)
     }
 }

@@ -1,4 +1,4 @@
-use core::mem::offset_of;
+use core::{ffi::c_void, mem::offset_of};
 
 use aya_ebpf::{
     EbpfContext,
@@ -8,19 +8,18 @@ use aya_ebpf::{
 };
 use proxy_common::{
     checksum,
-    datapath::{ChecksumChange, Packet, Route, RouteQuery},
-    header::{ETHERNET_LEN, EtherType},
+    datapath::{ChecksumChange, Packet, Route, RouteQuery, SocketQuery},
     verdict::Verdict,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{fib, memory};
+use super::{fib, memory, socket};
 
 /// A frame before it becomes a socket buffer: whole in memory, its checksum complete.
 pub struct XdpPacket {
     context: *mut xdp_md,
     /// Hardware addresses of the last route, destination first, as they lie in a frame.
-    next_hop: [u8; 12],
+    next_hop: [u16; 6],
     /// Its device.
     next_device: u32,
 }
@@ -28,7 +27,13 @@ pub struct XdpPacket {
 impl XdpPacket {
     #[inline(always)]
     pub fn new(context: &XdpContext) -> Self {
-        Self { context: context.as_ptr().cast(), next_hop: [0; 12], next_device: 0 }
+        Self::of(context.as_ptr().cast())
+    }
+
+    /// The frame of a program's argument.
+    #[inline(always)]
+    pub fn of(context: *mut xdp_md) -> Self {
+        Self { context, next_hop: [0; 6], next_device: 0 }
     }
 
     /// What XDP is told. Everything that is not decided here goes on to tc.
@@ -56,12 +61,6 @@ impl XdpPacket {
     }
 
     #[inline(always)]
-    fn device(&self) -> u32 {
-        // SAFETY: the context is valid as long as the program runs.
-        unsafe { (*self.context).ingress_ifindex }
-    }
-
-    #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
         const DATA: usize = offset_of!(xdp_md, data);
         const END: usize = offset_of!(xdp_md, data_end);
@@ -83,6 +82,13 @@ impl XdpPacket {
 }
 
 impl Packet for XdpPacket {
+    const XDP: bool = true;
+
+    #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.context.cast()
+    }
+
     #[inline(always)]
     fn load<T: FromBytes>(&self, offset: usize) -> Option<T> {
         self.memory(offset, size_of::<T>())?.load()
@@ -112,16 +118,12 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
-    fn route(&mut self, query: &RouteQuery) -> Route {
-        let fib::Found { mut route, resolved, source, destination } =
-            fib::route(self.context.cast(), self.device(), query);
-        // A frame is sent as it is: the next hop has to be known, and tags would have to change with the device.
-        let kind: Option<u16> = self.load(ETHERNET_LEN - 2);
-        let tagged = kind != Some(EtherType::Ipv4 as u16) && kind != Some(EtherType::Ipv6 as u16);
-        route.usable = route.usable && resolved && !tagged;
-        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (destination, source);
-        self.next_hop = [a, b, c, d, e, f, g, h, i, j, k, l];
-        self.next_device = route.device;
+    fn route(&self, query: &RouteQuery) -> Route {
+        let mut route = fib::route(self.context.cast(), self.device(), query);
+        // A frame is sent as it is: the next hop has to be known.
+        if route.hardware == [0; 6] {
+            route.usable = 0;
+        }
         route
     }
 
@@ -133,5 +135,34 @@ impl Packet for XdpPacket {
     #[inline(always)]
     fn segment(&self) -> usize {
         0
+    }
+
+    #[inline(always)]
+    fn send_by(&mut self, route: &Route) {
+        self.next_hop = route.hardware;
+        self.next_device = route.device;
+    }
+
+    #[inline(always)]
+    fn device(&self) -> u32 {
+        // SAFETY: the context is valid as long as the program runs.
+        unsafe { (*self.context).ingress_ifindex }
+    }
+
+    /// Not known here: a frame for another address is one that the device was asked to take in all the same.
+    #[inline(always)]
+    fn is_to_us(&self) -> bool {
+        true
+    }
+
+    /// A tag lies in the bytes, where it is no protocol that is looked into.
+    #[inline(always)]
+    fn is_of_vlan(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn has_own_socket(&self, query: &SocketQuery) -> bool {
+        socket::is_bound(self.context.cast(), query)
     }
 }

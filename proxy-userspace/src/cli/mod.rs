@@ -3,6 +3,8 @@
 mod cleanup;
 mod get;
 mod log;
+mod mount;
+mod pause;
 mod target;
 
 use std::io;
@@ -31,6 +33,11 @@ enum Command {
     Get(get::Args),
     /// Remove every program, link, map, pin and qdisc that agents have made
     Cleanup(target::PinDir),
+    /// Mount what an agent needs and does not find: the BPF filesystem, and control groups version 2. It takes
+    /// CAP_SYS_ADMIN, which the agent itself then does without
+    Mount(mount::Args),
+    /// Do nothing until told to stop: for a pod whose work is done
+    Pause,
 }
 
 /// Runs the command line of this process.
@@ -54,6 +61,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Get(args) => get::run(&args),
         Command::Cleanup(target) => block_on(cleanup::run(&target)),
+        Command::Mount(args) => mount::run(&args),
+        Command::Pause => block_on(pause::run()),
     }
 }
 

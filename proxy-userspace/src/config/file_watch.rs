@@ -18,13 +18,17 @@ impl FileWatch {
         Self { path, text }
     }
 
-    /// Returns when the content differs from what was last seen. A file that is absent for a while is no change.
-    /// Safe to drop and call again.
-    pub async fn changed(&mut self) {
-        self.changed_within(Self::INTERVAL).await;
+    /// Warns of each change, for ever. To be run beside everything else: whoever starts it again and again waits for a
+    /// whole interval each time.
+    pub async fn warn(mut self) {
+        loop {
+            self.changed(Self::INTERVAL).await;
+            tracing::warn!("the configuration file has changed; restart the agent to use it");
+        }
     }
 
-    async fn changed_within(&mut self, interval: Duration) {
+    /// Returns when the content differs from what was last seen. A file that is absent for a while is no change.
+    async fn changed(&mut self, interval: Duration) {
         loop {
             tokio::time::sleep(interval).await;
             if let Ok(text) = std::fs::read_to_string(&self.path)
@@ -49,15 +53,15 @@ mod tests {
         let mut watch = FileWatch::new(&path);
         let interval = Duration::from_millis(5);
 
-        let unchanged = tokio::time::timeout(Duration::from_millis(50), watch.changed_within(interval));
+        let unchanged = tokio::time::timeout(Duration::from_millis(50), watch.changed(interval));
         assert!(unchanged.await.is_err());
         std::fs::write(&path, "b").unwrap();
-        watch.changed_within(interval).await;
+        watch.changed(interval).await;
         std::fs::write(directory.path().join("next"), "c").unwrap();
         std::fs::rename(directory.path().join("next"), &path).unwrap();
-        watch.changed_within(interval).await;
+        watch.changed(interval).await;
         std::fs::remove_file(&path).unwrap();
-        let gone = tokio::time::timeout(Duration::from_millis(50), watch.changed_within(interval));
+        let gone = tokio::time::timeout(Duration::from_millis(50), watch.changed(interval));
         assert!(gone.await.is_err());
     }
 }

@@ -29,10 +29,27 @@ pub struct AgentArgs {
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub nodeport_addresses: Vec<String>,
 
-    /// Where pods have their addresses: one prefix, or one of each family. Without it, nothing sent to a ClusterIP is
-    /// masqueraded
+    /// Where pods have their addresses: one prefix, or one of each family. Without it, whatever is behind a pod link is
+    /// taken for a pod
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub cluster_cidr: Vec<String>,
+
+    /// How pods of this node are told from other clients: ClusterCIDR, NodeCIDR (the podCIDRs of the Node object),
+    /// BridgeInterface or InterfaceNamePrefix [default: ClusterCIDR]
+    #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true)]
+    pub detect_local_mode: String,
+
+    /// With BridgeInterface: the bridge whose ports lead to pods
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub pod_bridge_interface: String,
+
+    /// With InterfaceNamePrefix: how the names of pod links, or of their bridges, begin
+    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub pod_interface_name_prefix: String,
+
+    /// Where /readyz and /livez are served; empty: nowhere [default: [::]:10256, all addresses of both families]
+    #[arg(long, value_name = "IP:PORT")]
+    pub healthz_bind_address: Option<String>,
 
     /// Directory of the pinned maps and links, on a BPF filesystem; one for each agent of a kernel
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/sheave")]
@@ -45,6 +62,12 @@ pub struct AgentArgs {
     /// How programs are attached: tcx needs Linux 6.6
     #[arg(long, value_enum, default_value_t)]
     pub attach_mode: AttachMode,
+
+    /// Whether traffic that comes from outside for a backend on another node skips this node's network stack. With auto
+    /// it does where nobody wants to see it there: no rule of nftables or iptables that forwarded packets meet, no IPsec
+    /// policy
+    #[arg(long, value_enum, default_value_t)]
+    pub fast_path: FastPathMode,
 
     /// Names of the host sides of pod links, * for any characters [default: recognised by what they are]
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
@@ -89,6 +112,17 @@ pub enum AttachMode {
     Clsact,
 }
 
+/// Who decides whether traffic may skip the network stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum FastPathMode {
+    /// The kernel is asked who looks, and asked again while the agent runs
+    #[default]
+    Auto,
+    /// Whoever looks, firewalls included
+    Always,
+    Never,
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -119,11 +153,16 @@ impl EbpfLogLevel {
 impl AgentArgs {
     /// The given flags that a configuration file has fields for.
     pub(super) fn flags_a_file_overrides(&self) -> Vec<&'static str> {
-        let Self { kubeconfig, nodeport_addresses, cluster_cidr, .. } = self;
+        let Self { kubeconfig, nodeport_addresses, cluster_cidr, healthz_bind_address, .. } = self;
+        let Self { detect_local_mode, pod_bridge_interface, pod_interface_name_prefix, .. } = self;
         [
             ("--kubeconfig", kubeconfig.is_some()),
             ("--nodeport-addresses", !nodeport_addresses.is_empty()),
             ("--cluster-cidr", !cluster_cidr.is_empty()),
+            ("--detect-local-mode", !detect_local_mode.is_empty()),
+            ("--pod-bridge-interface", !pod_bridge_interface.is_empty()),
+            ("--pod-interface-name-prefix", !pod_interface_name_prefix.is_empty()),
+            ("--healthz-bind-address", healthz_bind_address.is_some()),
         ]
         .into_iter()
         .filter_map(|(flag, given)| given.then_some(flag))

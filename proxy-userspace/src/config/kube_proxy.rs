@@ -3,7 +3,7 @@ use std::{net::IpAddr, path::Path};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ConfigError, Shared, unhonoured};
+use super::{ConfigError, Shared, conntrack::Conntrack, detect_local::LocalText, unhonoured};
 use crate::{model::parse_ip, yaml};
 
 const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
@@ -26,8 +26,11 @@ struct Honoured {
     client_connection: Option<ClientConnection>,
     #[serde(rename = "clusterCIDR")]
     cluster_cidr: Option<String>,
+    conntrack: Option<Conntrack>,
     detect_local_mode: Option<String>,
+    detect_local: Option<DetectLocal>,
     node_port_addresses: Option<Vec<String>>,
+    healthz_bind_address: Option<String>,
     iptables: Option<Masquerade>,
     nftables: Option<Masquerade>,
 }
@@ -36,6 +39,13 @@ struct Honoured {
 #[serde(default)]
 struct ClientConnection {
     kubeconfig: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DetectLocal {
+    bridge_interface: Option<String>,
+    interface_name_prefix: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -92,14 +102,22 @@ impl Honoured {
             );
         }
         let kubeconfig = self.client_connection.and_then(|connection| connection.kubeconfig);
-        let detects_by_cidr = matches!(self.detect_local_mode.as_deref(), None | Some("" | "ClusterCIDR"));
-        let cluster_cidr = self.cluster_cidr.filter(|_| detects_by_cidr).unwrap_or_default();
+        let DetectLocal { bridge_interface, interface_name_prefix } = self.detect_local.unwrap_or_default();
+        let local = LocalText {
+            mode: self.detect_local_mode.unwrap_or_default(),
+            cluster_cidrs: self.cluster_cidr.unwrap_or_default().split(',').map(str::to_owned).collect(),
+            bridge: bridge_interface.unwrap_or_default(),
+            prefix: interface_name_prefix.unwrap_or_default(),
+        };
         Ok(Shared {
             kubeconfig: kubeconfig.filter(|path| !path.is_empty()).map(Into::into),
             servers: Vec::new(),
             node_port_addresses,
-            cluster_cidrs: cluster_cidr.split(',').map(str::to_owned).collect(),
+            local,
+            conntrack: self.conntrack.unwrap_or_default().timeouts(path)?,
             hostname: self.hostname_override.filter(|name| !name.trim().is_empty()),
+            // Empty in a file means the default, and only on the command line nowhere.
+            healthz_address: self.healthz_bind_address.filter(|address| !address.is_empty()),
             bind_address: bind_address(path, self.bind_address.as_deref().unwrap_or_default())?,
             masquerade_all: masquerade.and_then(|section| section.masquerade_all).unwrap_or_default(),
         })

@@ -5,6 +5,8 @@
 //! that its supervisor starts it anew; Sheave reports the change and goes on (see [`FileWatch`]), because a restart
 //! that nobody asked for is no better on a node whose file is half-written.
 
+mod conntrack;
+mod detect_local;
 mod error;
 mod file_watch;
 mod flags;
@@ -12,17 +14,20 @@ mod kube_proxy;
 mod node_name;
 mod unhonoured;
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
-use ipnet::IpNet;
-
+pub use conntrack::ConntrackTimeouts;
+use detect_local::LocalText;
 pub use error::ConfigError;
 pub use file_watch::FileWatch;
-pub use flags::{AgentArgs, AttachMode, EbpfLogLevel, LogFormat};
+pub use flags::{AgentArgs, AttachMode, EbpfLogLevel, FastPathMode, LogFormat};
 use kube_proxy::KubeProxyFile;
 
 use crate::{
-    model::{NodePortAddresses, Settings, parse_cidr},
+    model::{NodePortAddresses, Settings, parse_ip},
     source::{KubernetesConfig, SourceConfig},
 };
 
@@ -34,10 +39,11 @@ pub struct AgentConfig {
     pub source: SourceConfig,
     pub settings: Settings,
     pub node_port_addresses: NodePortAddresses,
-    /// Where pods have their addresses, at most one prefix per family; decides who is masqueraded. Empty: unknown.
-    pub cluster_cidrs: Vec<IpNet>,
     /// Stands for the address of the Node object in its family.
     pub bind_address: Option<IpAddr>,
+    pub conntrack: ConntrackTimeouts,
+    /// Where probes are answered; `[::]` stands for both families.
+    pub healthz_address: Option<SocketAddr>,
     pub kernel: KernelConfig,
     /// How often `-v` was given.
     pub verbosity: u8,
@@ -55,6 +61,7 @@ pub struct KernelConfig {
     /// The kernel's type information.
     pub btf: PathBuf,
     pub attach_mode: AttachMode,
+    pub fast_path: FastPathMode,
     pub log_level: EbpfLogLevel,
     pub links: LinkPatterns,
 }
@@ -86,9 +93,11 @@ struct Shared {
     kubeconfig: Option<PathBuf>,
     servers: Vec<String>,
     node_port_addresses: Vec<String>,
-    cluster_cidrs: Vec<String>,
+    local: LocalText,
+    conntrack: ConntrackTimeouts,
     hostname: Option<String>,
     bind_address: Option<IpAddr>,
+    healthz_address: Option<String>,
     masquerade_all: bool,
 }
 
@@ -103,7 +112,13 @@ impl AgentConfig {
             kubeconfig: args.kubeconfig.clone(),
             servers: args.master.clone(),
             node_port_addresses: args.nodeport_addresses.clone(),
-            cluster_cidrs: args.cluster_cidr.clone(),
+            local: LocalText {
+                mode: args.detect_local_mode.clone(),
+                cluster_cidrs: args.cluster_cidr.clone(),
+                bridge: args.pod_bridge_interface.clone(),
+                prefix: args.pod_interface_name_prefix.clone(),
+            },
+            healthz_address: args.healthz_bind_address.clone(),
             ..Shared::default()
         };
         let shared = match &args.config {
@@ -129,15 +144,21 @@ impl AgentConfig {
         let config = Self {
             node_name,
             source,
-            settings: Settings { masquerade_all: shared.masquerade_all, ..Settings::default() },
+            settings: Settings {
+                masquerade_all: shared.masquerade_all,
+                detect_local: shared.local.parse()?,
+                ..Settings::default()
+            },
             node_port_addresses: NodePortAddresses::parse(&shared.node_port_addresses)?.unwrap_or_default(),
-            cluster_cidrs: cluster_cidrs(&shared.cluster_cidrs)?,
             bind_address: shared.bind_address,
+            conntrack: shared.conntrack,
+            healthz_address: healthz_address(shared.healthz_address.as_deref())?,
             kernel: KernelConfig {
                 pin_dir: args.pin_dir,
                 max_services: args.max_services,
                 btf: args.btf,
                 attach_mode: args.attach_mode,
+                fast_path: args.fast_path,
                 log_level: args.ebpf_log_level,
                 links: LinkPatterns {
                     pods: args.pod_links,
@@ -153,17 +174,18 @@ impl AgentConfig {
     }
 }
 
-/// One prefix, or one of each family.
-fn cluster_cidrs(entries: &[String]) -> Result<Vec<IpNet>, ConfigError> {
-    let mut prefixes: Vec<IpNet> = Vec::new();
-    for entry in entries.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
-        let net = parse_cidr(entry).ok_or_else(|| ConfigError::ClusterCidr(entry.to_owned()))?;
-        if prefixes.iter().any(|other| other.addr().is_ipv4() == net.addr().is_ipv4()) {
-            return Err(ConfigError::ClusterCidrFamily(entry.to_owned()));
-        }
-        prefixes.push(net);
+/// The port of kube-proxy's health checks, which probes and load balancers ask.
+const HEALTHZ_PORT: u16 = 10256;
+
+/// As kube-proxy has it, an address alone stands for one with the usual port.
+fn healthz_address(text: Option<&str>) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some(text) = text else { return Ok(Some((Ipv6Addr::UNSPECIFIED, HEALTHZ_PORT).into())) };
+    if text.is_empty() {
+        return Ok(None);
     }
-    Ok(prefixes)
+    let with_port = || text.parse().ok();
+    let address = parse_ip(text).map(|ip| SocketAddr::from((ip, HEALTHZ_PORT))).or_else(with_port);
+    address.map(Some).ok_or_else(|| ConfigError::HealthzAddress(text.to_owned()))
 }
 
 #[cfg(test)]

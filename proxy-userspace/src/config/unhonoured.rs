@@ -34,16 +34,16 @@ const FIELDS: &[(&str, Treatment)] = &[
     ("conntrack.maxPerCore", Silent(&["32768"])),
     ("conntrack.min", Silent(&["131072"])),
     ("conntrack.tcpBeLiberal", Silent(&[])),
-    ("conntrack.tcpCloseWaitTimeout", Silent(&["1h"])),
-    ("conntrack.tcpEstablishedTimeout", Silent(&["24h"])),
-    ("conntrack.udpStreamTimeout", Silent(&[])),
-    ("conntrack.udpTimeout", Silent(&[])),
-    ("detectLocal.bridgeInterface", Silent(&[])),
-    ("detectLocal.interfaceNamePrefix", Silent(&[])),
-    ("detectLocalMode", Silent(&["ClusterCIDR"])),
+    ("conntrack.tcpCloseWaitTimeout", Honoured),
+    ("conntrack.tcpEstablishedTimeout", Honoured),
+    ("conntrack.udpStreamTimeout", Honoured),
+    ("conntrack.udpTimeout", Honoured),
+    ("detectLocal.bridgeInterface", Honoured),
+    ("detectLocal.interfaceNamePrefix", Honoured),
+    ("detectLocalMode", Honoured),
     ("enableProfiling", Silent(&[])),
     ("featureGates", Named),
-    ("healthzBindAddress", Silent(&[])),
+    ("healthzBindAddress", Honoured),
     ("hostnameOverride", Honoured),
     // NodePorts do not answer on loopback addresses, so that `false` describes what is.
     ("iptables.localhostNodePorts", Silent(&[])),
@@ -145,7 +145,7 @@ fn same(expected: &str, value: &Value) -> bool {
 }
 
 /// A duration as Go writes it, "1h0m0s". `None`: not one, or a negative one.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let parsed: kube::core::Duration = text.parse().ok()?;
     (!parsed.is_negative()).then(|| parsed.into())
 }

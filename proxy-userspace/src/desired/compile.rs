@@ -1,11 +1,14 @@
-use proxy_common::wire::{Address, FrontendFlags, FrontendKey, Scope};
+use std::net::IpAddr;
+
+use proxy_common::wire::{self, Address, FrontendKey, Kind, Scope};
 
 use super::{
-    Endpoint, Frontend, ServicePort, ServicePortName,
+    Endpoint, Frontend, ServicePort, ServicePortName, Sets,
     categorize::{Categories, categorize},
-    gather::gather,
+    gather::{Candidate, gather},
+    policy,
 };
-use crate::model::{Cluster, Family, ObjectName, Policy, Port, Service};
+use crate::model::{Cluster, Family, ObjectName, Port, Service};
 
 /// What the maps are to hold for `service`: its service ports, or nothing if there is no such service.
 pub fn compile(cluster: &Cluster, service: &ObjectName) -> Vec<ServicePort> {
@@ -15,32 +18,19 @@ pub fn compile(cluster: &Cluster, service: &ObjectName) -> Vec<ServicePort> {
 
 fn compile_port(cluster: &Cluster, service: &Service, port: &Port) -> ServicePort {
     let candidates = gather(cluster, &service.name, port);
-    let mut draft = Draft {
-        masquerade_all: cluster.settings().masquerade_all,
-        service,
-        port,
-        backends: Vec::with_capacity(candidates.len()),
-        sets: Vec::new(),
-        frontends: Vec::new(),
-    };
-    for family in Family::ALL {
+    let mut backends = Vec::with_capacity(candidates.len());
+    let mut frontends = Frontends { protocol: port.protocol.number(), list: Vec::new() };
+    let sets = Family::ALL.map(|family| {
         if !service.cluster_ips.iter().any(|ip| Family::of(ip) == family) {
-            continue;
+            return None;
         }
+        frontends.add_all(cluster, service, port, family);
         // IPv4 sorts before IPv6, so each family is one piece of the list.
         let start = candidates.partition_point(|candidate| Family::of(&candidate.address) < family);
         let end = candidates.partition_point(|candidate| Family::of(&candidate.address) <= family);
         let candidates = candidates.get(start..end).unwrap_or_default();
-        let categories = categorize(candidates, cluster);
-        let mut indexes = vec![None; candidates.len()];
-        for (candidate, index) in candidates.iter().zip(&mut indexes).filter(|(candidate, _)| candidate.keeps_flows()) {
-            *index = Some(draft.backends.len() as u32);
-            let &super::gather::Candidate { address, port, local, .. } = candidate;
-            draft.backends.push(Endpoint { address, port, local });
-        }
-        draft.add_frontends(family, &categories, &indexes);
-    }
-    let Draft { backends, sets, frontends, .. } = draft;
+        Some(sets(candidates, &categorize(candidates, cluster), &mut backends))
+    });
     ServicePort {
         name: ServicePortName {
             namespace: service.name.namespace.clone(),
@@ -52,76 +42,58 @@ fn compile_port(cluster: &Cluster, service: &Service, port: &Port) -> ServicePor
         algorithm: service.algorithm.unwrap_or(cluster.settings().algorithm),
         backends,
         sets,
-        frontends,
+        frontends: frontends.list,
     }
 }
 
-struct Draft<'a> {
-    masquerade_all: bool,
-    service: &'a Service,
-    port: &'a Port,
-    backends: Vec<Endpoint>,
-    sets: Vec<Vec<u32>>,
-    frontends: Vec<Frontend>,
+/// Adds those of the candidates that keep their flows to `backends`.
+fn sets(candidates: &[Candidate<'_>], categories: &Categories, backends: &mut Vec<Endpoint>) -> Sets {
+    let mut indexes = vec![None; candidates.len()];
+    for (candidate, index) in candidates.iter().zip(&mut indexes).filter(|(candidate, _)| candidate.keeps_flows()) {
+        *index = Some(backends.len() as u32);
+        let &Candidate { address, port, local, .. } = candidate;
+        backends.push(Endpoint { address, port, local });
+    }
+    let members = |positions: &[usize]| -> Vec<u32> {
+        positions.iter().filter_map(|&at| indexes.get(at).copied().flatten()).collect()
+    };
+    Sets { cluster: members(&categories.cluster), local: members(&categories.local), has_endpoints: categories.any }
 }
 
-impl Draft<'_> {
-    /// `indexes`: where the candidates of the family are in `backends`.
-    fn add_frontends(&mut self, family: Family, categories: &Categories, indexes: &[Option<u32>]) {
-        let members = |positions: &[usize]| -> Vec<u32> {
-            positions.iter().filter_map(|&at| indexes.get(at).copied().flatten()).collect()
-        };
-        let (cluster, local) = (members(&categories.cluster), members(&categories.local));
-        let any = if categories.any { FrontendFlags::HAS_ENDPOINTS } else { 0 };
-        let service = self.service;
-        let of_family = |ip: &&std::net::IpAddr| Family::of(ip) == family;
+struct Frontends {
+    protocol: u8,
+    list: Vec<Frontend>,
+}
 
-        let (set, masquerade) = match service.internal_policy {
-            Policy::Cluster => (&cluster, self.masquerade_all),
-            Policy::Local => (&local, self.masquerade_all),
-        };
-        let flags = any | if masquerade { FrontendFlags::MASQUERADE_INSIDE } else { 0 };
-        for &ip in service.cluster_ips.iter().filter(of_family) {
-            self.add(Address::from(ip), Scope::ADDRESS, self.port.port, flags, set, set);
+impl Frontends {
+    fn add_all(&mut self, cluster: &Cluster, service: &Service, port: &Port, family: Family) {
+        let of_family = |ip: &&IpAddr| Family::of(ip) == family;
+        let internal = policy::of_cluster_ip(service.internal_policy, cluster.settings().masquerade_all);
+        for ip in service.cluster_ips.iter().filter(of_family) {
+            let policy = if cluster.is_own_address(ip) { internal.with_node_address() } else { internal };
+            self.add(Address::from(*ip), Scope::ADDRESS, port.port, policy);
         }
-
-        // Replies to a pod need no detour, except where the answer must come from the address it dialled although
-        // the client may sit behind any node: policy `Cluster` masquerades, as kube-proxy does. Under `Local` a pod
-        // reaches all endpoints with its own address, since it is inside already.
-        let (flags, outside) = match service.external_policy {
-            Policy::Cluster => (any | FrontendFlags::MASQUERADE_INSIDE, &cluster),
-            Policy::Local => (any, &local),
-        };
-        for &ip in service.external_ips.iter().chain(&service.load_balancer_ips).filter(of_family) {
-            self.add(Address::from(ip), Scope::ADDRESS, self.port.port, flags, &cluster, outside);
+        let external = |kind| policy::of_external(kind, service.external_policy, cluster.detects_pods(family));
+        let addresses = [(Kind::ExternalIp, &service.external_ips), (Kind::LoadBalancer, &service.load_balancer_ips)];
+        for (kind, list) in addresses {
+            for ip in list.iter().filter(of_family) {
+                self.add(Address::from(*ip), Scope::ADDRESS, port.port, external(kind));
+            }
         }
-        if self.port.node_port != 0 {
+        if port.node_port != 0 {
             let scope = match family {
                 Family::V4 => Scope::NODE_PORT4,
                 Family::V6 => Scope::NODE_PORT6,
             };
-            self.add(Address::ANY, scope, self.port.node_port, flags, &cluster, outside);
+            self.add(Address::ANY, scope, port.node_port, external(Kind::NodePort));
         }
     }
 
     /// The first of several frontends with one key counts: an external IP may well be the load balancer's.
-    fn add(&mut self, address: Address, scope: u8, port: u16, flags: u32, inside: &[u32], outside: &[u32]) {
-        let key = FrontendKey { address, port: port.to_be(), protocol: self.port.protocol.number(), scope };
-        if self.frontends.iter().any(|frontend| frontend.key == key) {
-            return;
+    fn add(&mut self, address: Address, scope: u8, port: u16, policy: wire::Policy) {
+        let key = FrontendKey { address, port: port.to_be(), protocol: self.protocol, scope };
+        if !self.list.iter().any(|frontend| frontend.key == key) {
+            self.list.push(Frontend { key, policy });
         }
-        let (inside, outside) = (self.set(inside), self.set(outside));
-        self.frontends.push(Frontend { key, flags, inside, outside });
-    }
-
-    fn set(&mut self, members: &[u32]) -> Option<usize> {
-        if members.is_empty() {
-            return None;
-        }
-        let known = self.sets.iter().position(|set| set == members);
-        Some(known.unwrap_or_else(|| {
-            self.sets.push(members.to_vec());
-            self.sets.len() - 1
-        }))
     }
 }

@@ -5,8 +5,9 @@ mod categorize;
 mod compile;
 mod gather;
 mod node_state;
+mod policy;
 mod service_port;
 
 pub use compile::compile;
-pub use node_state::{NodeSettings, NodeState, node_addresses, node_state};
-pub use service_port::{Endpoint, Frontend, ServicePort, ServicePortName};
+pub use node_state::{NodeSettings, NodeState, Seats, node_addresses, node_state};
+pub use service_port::{Endpoint, Frontend, ServicePort, ServicePortName, Sets};

@@ -1,6 +1,6 @@
 use std::{fmt, net::IpAddr};
 
-use proxy_common::wire::FrontendKey;
+use proxy_common::wire::{FrontendKey, Policy};
 
 use crate::model::{Algorithm, ObjectName, Protocol};
 
@@ -37,8 +37,8 @@ pub struct ServicePort {
     pub algorithm: Algorithm,
     /// Every endpoint that may carry flows, old ones included. Sorted by address and port, without duplicates.
     pub backends: Vec<Endpoint>,
-    /// Sets that new flows are spread over, as indexes into `backends`: sorted, none empty, no two equal.
-    pub sets: Vec<Vec<u32>>,
+    /// The sets that new flows are spread over, by family; `None`: the service has no address of the family.
+    pub sets: [Option<Sets>; 2],
     /// No key occurs twice.
     pub frontends: Vec<Frontend>,
 }
@@ -53,14 +53,21 @@ pub struct Endpoint {
     pub local: bool,
 }
 
+/// What new flows of one family are spread over. Members are indexes into [`ServicePort::backends`], sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sets {
+    /// For policy `Cluster`.
+    pub cluster: Vec<u32>,
+    /// For policy `Local`.
+    pub local: Vec<u32>,
+    /// Some endpoint somewhere could serve.
+    pub has_endpoints: bool,
+}
+
 /// An address that a service port answers on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frontend {
     pub key: FrontendKey,
-    /// Bits of [`proxy_common::wire::FrontendFlags`].
-    pub flags: u32,
-    /// Index into [`ServicePort::sets`] for pods; `None`: nobody serves them.
-    pub inside: Option<usize>,
-    /// The same for all other clients.
-    pub outside: Option<usize>,
+    /// What each class of clients gets.
+    pub policy: Policy,
 }

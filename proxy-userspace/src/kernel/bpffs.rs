@@ -5,21 +5,22 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::KernelError;
+use super::mountinfo::{self, Mount};
 
 /// Where the system mounts its BPF filesystem.
-const SYSTEM: &str = "/sys/fs/bpf";
+pub(super) const SYSTEM: &str = "/sys/fs/bpf";
 
 /// The source of a mount that we made, as mountinfo shows it.
-const SOURCE: &str = "sheave";
+pub(super) const SOURCE: &str = "sheave";
 
 /// What the kernel itself puts into every new BPF filesystem (kernel/bpf/preload, Linux 5.10).
 const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
 
 /// Sees to it that `directory` is, or can be made, on a BPF filesystem: mounts one on /sys/fs/bpf if it lies below,
-/// otherwise on the directory itself.
-pub(super) fn ensure(directory: &Path) -> Result<(), KernelError> {
+/// otherwise on the directory itself. Returns where, if it had to.
+pub(super) fn ensure(directory: &Path) -> Result<Option<PathBuf>, KernelError> {
     if is_bpffs(directory) {
-        return Ok(());
+        return Ok(None);
     }
     let target = if directory.starts_with(SYSTEM) { Path::new(SYSTEM) } else { directory };
     let failed = |cause: io::Error| KernelError::NoBpffs { path: target.to_owned(), cause };
@@ -33,7 +34,7 @@ pub(super) fn ensure(directory: &Path) -> Result<(), KernelError> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some(SOURCE), target, Some("bpf"), flags, Some("mode=0700")).map_err(|cause| failed(cause.into()))?;
     tracing::info!(path = %target.display(), "mounted a BPF filesystem");
-    Ok(())
+    Ok(Some(target.to_owned()))
 }
 
 /// Whether the nearest directory that exists is on a BPF filesystem.
@@ -47,9 +48,9 @@ fn is_bpffs(directory: &Path) -> bool {
 
 /// Unmounts the filesystem on `directory` if [`ensure`] mounted it there and nothing is left in it.
 pub(super) fn release(directory: &Path) -> Result<bool, KernelError> {
-    let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
     let Ok(directory) = directory.canonicalize() else { return Ok(false) };
-    if directory == Path::new(SYSTEM) || !mounts.lines().any(|line| ours(line).as_deref() == Some(&directory)) {
+    let is_ours = |mount: &Mount| mount.kind == "bpf" && mount.source == SOURCE && mount.point == directory;
+    if directory == Path::new(SYSTEM) || !mountinfo::mounts().iter().any(is_ours) {
         return Ok(false);
     }
     let empty = std::fs::read_dir(&directory).is_ok_and(|mut entries| {
@@ -60,30 +61,4 @@ pub(super) fn release(directory: &Path) -> Result<bool, KernelError> {
             .map_err(|cause| KernelError::path("unmounting", &directory)(cause.into()))?;
     }
     Ok(empty)
-}
-
-/// The mount point in a line of mountinfo (proc_pid_mountinfo(5)) of a BPF filesystem that we mounted.
-fn ours(line: &str) -> Option<PathBuf> {
-    let (mount, filesystem) = line.split_once(" - ")?;
-    let mut filesystem = filesystem.split(' ');
-    if filesystem.next() != Some("bpf") || filesystem.next() != Some(SOURCE) {
-        return None;
-    }
-    mount.split(' ').nth(4).map(|path| path.replace("\\040", " ").into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn knows_its_own_mounts() {
-        let line = |source: &str, kind: &str| {
-            format!("36 25 0:32 / /run/a\\040b rw,nosuid shared:9 - {kind} {source} rw,mode=700")
-        };
-        assert_eq!(ours(&line("sheave", "bpf")), Some("/run/a b".into()));
-        assert_eq!(ours(&line("bpf", "bpf")), None);
-        assert_eq!(ours(&line("sheave", "tmpfs")), None);
-        assert_eq!(ours(""), None);
-    }
 }

@@ -74,6 +74,9 @@ pub enum KernelError {
     #[error("reading the kernel's clock: {0}")]
     Clock(#[source] io::Error),
 
+    #[error("starting a thread: {0}")]
+    Thread(#[source] io::Error),
+
     #[error("the task that watches the devices has ended")]
     WatcherGone,
 }

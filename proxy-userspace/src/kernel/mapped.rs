@@ -9,7 +9,8 @@ use proxy_common::wire::Wire;
 /// An array map in our memory (`BPF_F_MMAPABLE`): writing an element is a few stores, without a system call.
 ///
 /// Programs read the elements while we write them, so every access is an atomic one of 4 bytes; who needs more than one
-/// word to change at once must not let a reader find the element in between.
+/// word to change at once must not let a reader find the element in between. Whoever sees a word that was written here
+/// sees all that was written before it, in whatever map.
 pub(super) struct Mapped<T: Wire> {
     words: NonNull<AtomicU32>,
     bytes: usize,
@@ -67,7 +68,7 @@ impl<T: Wire> Mapped<T> {
     /// Writes one word of an element; nothing happens beyond the end.
     pub fn set_word(&self, index: u32, word: usize, value: u32) {
         if let Some(place) = self.word(index, word) {
-            place.store(value, Ordering::Relaxed);
+            place.store(value, Ordering::Release);
         }
     }
 

@@ -9,11 +9,16 @@ mod bpffs;
 mod capacity;
 mod cleanup;
 mod error;
+mod flows;
 mod links;
 mod load;
 mod local_ports;
 mod lock;
 mod mapped;
+pub mod memory;
+mod mountinfo;
+mod mounts;
+pub mod netfilter;
 mod per_cpu;
 mod pins;
 mod preconditions;
@@ -27,15 +32,19 @@ pub mod tick;
 pub use capacity::Capacities;
 pub use cleanup::{Removed, cleanup};
 pub use error::KernelError;
+pub use flows::{Sweeper, Swept};
 pub use links::{Attached, Attachments, Failed, LinkOptions, Links, Role};
 pub use load::{KernelLog, Programs};
 pub use local_ports::masquerade_ports;
+pub use mounts::{Mounted, Mounts, mount_missing};
+pub use netfilter::{FastPath, FastPathMode};
 pub use tables::MapTables;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use lock::PinDir;
+use per_cpu::possible_cpus;
 use specs::Spec;
 
 /// How programs are put on devices.
@@ -72,10 +81,12 @@ impl Default for Options {
 }
 
 /// Maps and programs in the kernel, not yet attached to anything by this process. The pin directory stays locked until
-/// both `tables` and `programs` (or the [`Links`] that took them) are dropped.
+/// `tables`, `programs` (or the [`Links`] that took them) and `sweeper` are dropped.
 pub struct Runtime {
     pub tables: MapTables,
     pub programs: Programs,
+    /// To be started by somebody.
+    pub sweeper: Sweeper,
     /// Present where [`Options::log_level`] asks for it; somebody has to run it.
     pub log: Option<KernelLog>,
 }
@@ -94,9 +105,10 @@ impl Runtime {
         let pins = Arc::new(PinDir::lock(&options.pin_dir)?);
         pins.refuse_other_namespaces()?;
         let layout = pins.layout();
-        let specs = adopt::adopt(&layout.maps(), Spec::all(&options.capacities))?;
-        let (programs, log) = load::load(options, &specs, &pins)?;
+        let specs = adopt::adopt(&layout.maps(), Spec::all(&options.capacities, possible_cpus()? as u32))?;
+        let (programs, log) = load::load(options, specs.clone(), &pins)?;
         let tables = MapTables::open(&layout.maps(), &specs, &pins)?;
-        Ok(Self { tables, programs, log })
+        let sweeper = Sweeper::open(&layout.maps(), &specs, &pins)?;
+        Ok(Self { tables, programs, sweeper, log })
     }
 }

@@ -6,6 +6,11 @@ use super::KernelError;
 use super::raw::map;
 use super::specs::{Pinned, Spec};
 
+/// How many CPUs this machine may have at most.
+pub(super) fn possible_cpus() -> Result<usize, KernelError> {
+    aya::util::nr_cpus().map_err(|(path, cause)| KernelError::path("reading", path.as_ref())(cause))
+}
+
 /// A pinned PERCPU_ARRAY of u64.
 pub(super) struct CpuCounters {
     pinned: Pinned,
@@ -15,8 +20,7 @@ pub(super) struct CpuCounters {
 impl CpuCounters {
     /// Opens the pin of `spec` in `directory`.
     pub fn open(directory: &Path, spec: &Spec) -> Result<Self, KernelError> {
-        let cpus = aya::util::nr_cpus().map_err(|(path, cause)| KernelError::path("reading", path.as_ref())(cause))?;
-        Ok(Self { pinned: spec.pinned::<u32, u64>(directory)?, cpus })
+        Ok(Self { pinned: spec.pinned::<u32, u64>(directory)?, cpus: possible_cpus()? })
     }
 
     /// The sum over all CPUs of each element.

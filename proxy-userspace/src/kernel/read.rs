@@ -1,17 +1,16 @@
 //! What is in the kernel now, read from the pins alone: works beside a running agent and without one, and loads no
 //! program.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use proxy_common::datapath::{Family, V4, V6};
+use proxy_common::datapath::{V4, V6};
 use proxy_common::reason::{Hook, Reason};
 use proxy_common::wire::{
-    Backend, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, LAYOUT, ServiceName, Side, Wire, counter_index,
-    map,
+    Backend, Frontend, FrontendKey, LAYOUT, Service, ServiceName, Sets, Wire, counter_index, map,
 };
 
+pub use super::flows::Flow;
+use super::flows::list;
 use super::per_cpu::CpuCounters;
 use super::pins::Layout;
 use super::rows::Rows;
@@ -23,31 +22,6 @@ use super::{Capacities, KernelError, preconditions};
 pub struct Reader {
     directory: PathBuf,
     specs: Vec<Spec>,
-}
-
-/// An entry of the flow tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
-    pub protocol: u8,
-    /// The tuple of the packets that the entry applies to.
-    pub source: (IpAddr, u16),
-    pub destination: (IpAddr, u16),
-    /// What takes its place.
-    pub new_source: (IpAddr, u16),
-    pub new_destination: (IpAddr, u16),
-    /// Whether the entry applies behind the node's stack; otherwise before it.
-    pub egress: bool,
-    /// Bits of [`proxy_common::wire::FlowFlags`].
-    pub flags: u8,
-    /// Bits of [`proxy_common::tcp::Seen`].
-    pub seen: u8,
-    pub service: u32,
-    pub backend: u32,
-    pub generation: u32,
-    /// Since the first packet.
-    pub age: Duration,
-    /// Since the last packet.
-    pub idle: Duration,
 }
 
 /// How often a hook has counted a reason, over all CPUs.
@@ -79,14 +53,24 @@ impl Reader {
                 None => KernelError::NotRunning { dir: pin_dir.to_owned() },
             });
         }
-        Ok(Self { directory, specs: Spec::all(&Capacities::default()) })
+        Ok(Self { directory, specs: Spec::all(&Capacities::default(), 1) })
     }
 
     /// Names by service id, sorted by id.
-    pub fn services(&self) -> Result<Vec<(u32, ServiceName)>, KernelError> {
-        let mut services = self.rows::<u32, ServiceName>(map::SERVICES)?;
-        services.sort_by_key(|(id, _)| *id);
-        Ok(services)
+    pub fn names(&self) -> Result<Vec<(u32, ServiceName)>, KernelError> {
+        let mut names = self.rows::<u32, ServiceName>(map::NAMES)?;
+        names.sort_by_key(|(id, _)| *id);
+        Ok(names)
+    }
+
+    /// Where the sets of a service port are, by service id, the unused rows included.
+    pub fn services(&self) -> Result<Vec<Service>, KernelError> {
+        self.array(map::SERVICES)
+    }
+
+    /// Sets by index, the unused rows included.
+    pub fn sets(&self) -> Result<Vec<Sets>, KernelError> {
+        self.array(map::SETS)
     }
 
     /// Sorted by key.
@@ -115,11 +99,11 @@ impl Reader {
     pub fn flows(&self) -> Result<Vec<Flow>, KernelError> {
         let tick = Tick::detect()?;
         let now = tick.now()?;
-        let v4 = self.rows::<FlowKey4, Flow4>(map::FLOWS4)?;
-        let v6 = self.rows::<FlowKey6, Flow6>(map::FLOWS6)?;
-        let time = |then| tick.since(then, now);
-        let v4 = v4.iter().map(|(key, value)| flow::<V4>(key, key.side, value, &time));
-        Ok(v4.chain(v6.iter().map(|(key, value)| flow::<V6>(key, key.side, value, &time))).collect())
+        let backends = self.backends()?;
+        let failed = |name| move |cause| KernelError::Map { name, operation: "reading", cause };
+        let mut flows = list::<V4>(self.rows(map::FLOWS4)?, &backends, tick, now).map_err(failed(map::FLOWS4))?;
+        flows.extend(list::<V6>(self.rows(map::FLOWS6)?, &backends, tick, now).map_err(failed(map::FLOWS6))?);
+        Ok(flows)
     }
 
     /// Every hook and reason, those that were never counted included.
@@ -158,27 +142,5 @@ impl Reader {
 
     fn not_running(&self) -> KernelError {
         KernelError::NotRunning { dir: self.directory.clone() }
-    }
-}
-
-fn flow<F: Family>(key: &F::Key, side: u8, value: &F::Flow, time: &impl Fn(u32) -> Duration) -> Flow {
-    let tuple = F::parts(key);
-    let new = F::tuple(value, tuple.protocol);
-    let state = F::state(value);
-    let end = |address: F::Address, port: u16| (F::wide(address).ip(), u16::from_be(port));
-    Flow {
-        protocol: tuple.protocol,
-        source: end(tuple.source, tuple.source_port),
-        destination: end(tuple.destination, tuple.destination_port),
-        new_source: end(new.source, new.source_port),
-        new_destination: end(new.destination, new.destination_port),
-        egress: side == Side::EGRESS,
-        flags: state.flags,
-        seen: state.seen,
-        service: state.service,
-        backend: state.backend,
-        generation: state.generation,
-        age: time(state.created),
-        idle: time(state.last_seen),
     }
 }

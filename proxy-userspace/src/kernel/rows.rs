@@ -72,25 +72,67 @@ impl<K: Wire, V: Wire> Rows<K, V> {
         })
     }
 
+    /// The element of a key; `None`: there is none.
+    pub fn get(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = [V::new_zeroed()];
+        // SAFETY: `open` has checked the sizes and that the map has one value for each key.
+        let found = unsafe { map::lookup(self.fd(), key, &mut value) };
+        let [value] = value;
+        optional(found.map(|()| value))
+    }
+
+    /// Removes an element and returns what it was; `None`: there was none.
+    pub fn take(&self, key: &K) -> io::Result<Option<V>> {
+        // SAFETY: as in `get`.
+        optional(unsafe { map::take(self.fd(), key) })
+    }
+
+    /// Writes an element unless its key is there.
+    pub fn insert(&self, key: &K, value: &V) -> io::Result<()> {
+        // SAFETY: as in `get`.
+        match unsafe { map::insert(self.fd(), key, value) } {
+            Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => Err(cause),
+            _ => Ok(()),
+        }
+    }
+
     /// Everything in the map. Elements that come or go meanwhile may be missed.
     pub fn read(&self) -> io::Result<Vec<(K, V)>> {
         let mut rows = Vec::new();
+        self.each(|key, value| rows.push((key, value)))?;
+        Ok(rows)
+    }
+
+    /// The same one by one.
+    pub fn each(&self, mut take: impl FnMut(K, V)) -> io::Result<()> {
         let mut length = (self.max_entries as usize).clamp(1, 4096);
+        let (mut keys, mut values) = (vec![K::new_zeroed(); length], vec![V::new_zeroed(); length]);
         let mut cursor = Cursor::default();
         loop {
-            let (mut keys, mut values) = (vec![K::new_zeroed(); length], vec![V::new_zeroed(); length]);
-            // SAFETY: `open` has checked the sizes and that the map has one value for each key.
+            // SAFETY: as in `get`.
             match unsafe { map::lookup_batch(self.fd(), &mut cursor, &mut keys, &mut values) } {
                 Ok((read, over)) => {
-                    rows.extend(keys.into_iter().zip(values).take(read));
+                    keys.iter().zip(&values).take(read).for_each(|(key, value)| take(*key, *value));
                     if over {
-                        return Ok(rows);
+                        return Ok(());
                     }
                 }
-                Err(cause) if cause.raw_os_error() == Some(libc::ENOSPC) => length *= 2,
+                Err(cause) if cause.raw_os_error() == Some(libc::ENOSPC) => {
+                    length *= 2;
+                    keys.resize(length, K::new_zeroed());
+                    values.resize(length, V::new_zeroed());
+                }
                 Err(cause) => return Err(cause),
             }
         }
+    }
+}
+
+fn optional<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(value) => Ok(Some(value)),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(cause),
     }
 }
 

@@ -3,9 +3,10 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use aya::maps::{MapData, MapError, MapType};
+use proxy_common::datapath::Seats;
 use proxy_common::wire::{
-    Address, Backend, COUNTERS, Config, Device, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, ServiceName,
-    map,
+    Address, Backend, COUNTERS, Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey,
+    Service, ServiceName, Sets, map,
 };
 
 use super::raw::map::Shape;
@@ -38,22 +39,34 @@ pub(super) struct Spec {
 }
 
 impl Spec {
-    /// Every pinned map.
-    pub fn all(capacities: &Capacities) -> Vec<Self> {
+    /// Every pinned map, on a machine with so many possible CPUs.
+    pub fn all(capacities: &Capacities, cpus: u32) -> Vec<Self> {
         let c = capacities;
+        let [opening4, opening6] = [c.opening4, c.opening6].map(|seats| Capacities::seats_per_cpu(seats, cpus));
         vec![
-            Self::hash::<u32, ServiceName>(map::SERVICES, c.services).with(NO_PREALLOC),
+            Self::hash::<u32, ServiceName>(map::NAMES, c.services).with(NO_PREALLOC),
             Self::hash::<FrontendKey, Frontend>(map::FRONTENDS, c.frontends),
+            // One row more: ids begin with 1.
+            Self::array::<Service>(map::SERVICES, c.services.saturating_add(1)).with(MMAPABLE),
+            Self::array::<Sets>(map::SETS, c.sets).with(MMAPABLE),
             Self::array::<u32>(map::SLOTS, c.slots).with(MMAPABLE),
             Self::array::<u32>(map::MAGLEV, c.maglev).with(MMAPABLE),
             Self::array::<Backend>(map::BACKENDS, c.backends).with(MMAPABLE),
-            Self::flows::<FlowKey4, Flow4>(map::FLOWS4, c.flows4),
-            Self::flows::<FlowKey6, Flow6>(map::FLOWS6, c.flows6),
+            Self::array::<u32>(map::FRONTEND_FILTER, Filter::words(Filter::FRONTENDS)).with(MMAPABLE),
+            Self::array::<u32>(map::TARGET_FILTER, Filter::words(Filter::TARGETS)).with(MMAPABLE),
+            Self::hash::<FlowKey4, Flow4>(map::FLOWS4, c.flows4).kept(),
+            Self::hash::<FlowKey6, Flow6>(map::FLOWS6, c.flows6).kept(),
+            Self::per_cpu::<FlowKey4>(map::OPENING4, opening4),
+            Self::per_cpu::<FlowKey6>(map::OPENING6, opening6),
+            Self::array::<FlowKey4>(map::PROVEN4, Seats::all(c.proven4)).kept(),
+            Self::array::<FlowKey6>(map::PROVEN6, Seats::all(c.proven6)).kept(),
+            Self::per_cpu::<u32>(map::OPENING_HANDS, 2),
+            Self::array::<u64>(map::PROVEN_HANDS, 4).kept(),
             Self::hash::<Address, u32>(map::LOCAL_ADDRESSES, c.local_addresses),
             Self::hash::<u32, Device>(map::DEVICES, c.devices),
-            Self::array::<Config>(map::CONFIG, 1),
-            Self::per_cpu(map::COUNTERS, COUNTERS),
-            Self::per_cpu(map::REJECTS, 1),
+            Self::array::<Config>(map::CONFIG, 1).with(MMAPABLE),
+            Self::per_cpu::<u64>(map::COUNTERS, COUNTERS),
+            Self::per_cpu::<u64>(map::REJECTS, 1),
         ]
     }
 
@@ -70,12 +83,13 @@ impl Spec {
         Self::new::<u32, V>(name, MapType::Array, max_entries, Resize::Copy)
     }
 
-    fn flows<K, V>(name: &'static str, max_entries: u32) -> Self {
-        Self::new::<K, V>(name, MapType::LruHash, max_entries, Resize::Keep)
+    fn per_cpu<V>(name: &'static str, max_entries: u32) -> Self {
+        Self::new::<u32, V>(name, MapType::PerCpuArray, max_entries, Resize::Keep)
     }
 
-    fn per_cpu(name: &'static str, max_entries: u32) -> Self {
-        Self::new::<u32, u64>(name, MapType::PerCpuArray, max_entries, Resize::Keep)
+    /// Programs write it.
+    fn kept(self) -> Self {
+        Self { resize: Resize::Keep, ..self }
     }
 
     fn with(self, flags: u32) -> Self {
@@ -108,7 +122,7 @@ impl Spec {
             u64::from(self.value_size).next_multiple_of(8),
         );
         match self.kind {
-            MapType::Hash | MapType::LruHash => entries * (48 + key + value) + entries.next_power_of_two() * 16,
+            MapType::Hash => entries * (48 + key + value) + entries.next_power_of_two() * 16,
             MapType::PerCpuArray => entries * value * cpus,
             _ => entries * value,
         }

@@ -2,29 +2,48 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use proxy_common::wire::{Address, Backend, Config, Device, Frontend, FrontendKey, ServiceName, map};
+use proxy_common::wire::{
+    Address, Backend, Config, Device, Frontend, FrontendKey, Service, ServiceName, Sets, Wire, map,
+};
 
 use super::KernelError;
+use super::capacity::floor_to_power_of_two;
 use super::lock::PinDir;
 use super::mapped::{Mapped, publish};
 use super::rows::Rows;
 use super::specs::Spec;
-use crate::reconcile::{Capacity, Snapshot, TableError, Tables};
+use crate::desired::Seats;
+use crate::model::Family;
+use crate::reconcile::{Capacity, FilterMap, Snapshot, TableError, Tables};
 
 /// Word of a [`Backend`] that holds its flags; the next one holds its generation.
 const BACKEND_FLAGS: usize = std::mem::offset_of!(Backend, flags) / 4;
 const BACKEND_GENERATION: usize = std::mem::offset_of!(Backend, generation) / 4;
+const EPOCH: usize = std::mem::offset_of!(Config, epoch) / 4;
+
+/// Word of a [`Service`] that names its sets.
+const fn sets_of(family: Family) -> usize {
+    match family {
+        Family::V4 => std::mem::offset_of!(Service, sets4) / 4,
+        Family::V6 => std::mem::offset_of!(Service, sets6) / 4,
+    }
+}
 
 /// The maps of the control plane in this kernel.
 pub struct MapTables {
-    services: Rows<u32, ServiceName>,
+    names: Rows<u32, ServiceName>,
     frontends: Rows<FrontendKey, Frontend>,
+    services: Mapped<Service>,
+    sets: Mapped<Sets>,
     slots: Mapped<u32>,
     maglev: Mapped<u32>,
     backends: Mapped<Backend>,
+    frontend_filter: Mapped<u32>,
+    target_filter: Mapped<u32>,
     local_addresses: Rows<Address, u32>,
     devices: Rows<u32, Device>,
-    config: Rows<u32, Config>,
+    config: Mapped<Config>,
+    seats: Seats,
     /// Nobody else may write the maps.
     _pins: Arc<PinDir>,
 }
@@ -32,32 +51,40 @@ pub struct MapTables {
 impl MapTables {
     /// Opens the maps that are pinned in `directory`, all of which are there by now.
     pub(super) fn open(directory: &Path, specs: &[Spec], pins: &Arc<PinDir>) -> Result<Self, KernelError> {
+        // Of the proven rings that leaves the places of datagrams out.
+        let seats = |name| Ok(floor_to_power_of_two(Spec::of(specs, name)?.max_entries));
         Ok(Self {
-            services: rows(directory, specs, map::SERVICES)?,
+            names: rows(directory, specs, map::NAMES)?,
             frontends: rows(directory, specs, map::FRONTENDS)?,
+            services: mapped(directory, specs, map::SERVICES)?,
+            sets: mapped(directory, specs, map::SETS)?,
             slots: mapped(directory, specs, map::SLOTS)?,
             maglev: mapped(directory, specs, map::MAGLEV)?,
             backends: mapped(directory, specs, map::BACKENDS)?,
+            frontend_filter: mapped(directory, specs, map::FRONTEND_FILTER)?,
+            target_filter: mapped(directory, specs, map::TARGET_FILTER)?,
             local_addresses: rows(directory, specs, map::LOCAL_ADDRESSES)?,
             devices: rows(directory, specs, map::DEVICES)?,
-            config: rows(directory, specs, map::CONFIG)?,
+            config: mapped(directory, specs, map::CONFIG)?,
+            seats: Seats {
+                opening: [seats(map::OPENING4)?, seats(map::OPENING6)?],
+                proven: [seats(map::PROVEN4)?, seats(map::PROVEN6)?],
+            },
             _pins: Arc::clone(pins),
         })
     }
+
+    /// How many flows the maps have seats for: what the configuration has to tell the programs.
+    pub const fn seats(&self) -> Seats {
+        self.seats
+    }
 }
 
-fn rows<K, V>(directory: &Path, specs: &[Spec], name: &'static str) -> Result<Rows<K, V>, KernelError>
-where
-    K: proxy_common::wire::Wire,
-    V: proxy_common::wire::Wire,
-{
+fn rows<K: Wire, V: Wire>(directory: &Path, specs: &[Spec], name: &'static str) -> Result<Rows<K, V>, KernelError> {
     Rows::open(directory, Spec::of(specs, name)?)
 }
 
-fn mapped<V>(directory: &Path, specs: &[Spec], name: &'static str) -> Result<Mapped<V>, KernelError>
-where
-    V: proxy_common::wire::Wire,
-{
+fn mapped<V: Wire>(directory: &Path, specs: &[Spec], name: &'static str) -> Result<Mapped<V>, KernelError> {
     let rows: Rows<u32, V> = rows(directory, specs, name)?;
     Mapped::new(rows.fd(), rows.max_entries).map_err(|cause| KernelError::Map {
         name,
@@ -67,16 +94,12 @@ where
 }
 
 /// Runs an operation on a map; a failure is told with the name of the map and the number of elements.
-fn on<K, V, T>(
+fn on<K: Wire, V: Wire, T>(
     rows: &Rows<K, V>,
     operation: &'static str,
     count: usize,
     run: impl FnOnce(&Rows<K, V>) -> io::Result<T>,
-) -> Result<T, TableError>
-where
-    K: proxy_common::wire::Wire,
-    V: proxy_common::wire::Wire,
-{
+) -> Result<T, TableError> {
     // What was stored into mapped memory has to be seen by whoever sees this update.
     publish();
     run(rows).map_err(|cause| TableError { map: rows.name, operation, count, cause })
@@ -85,8 +108,9 @@ where
 impl Tables for MapTables {
     fn capacity(&self) -> Capacity {
         Capacity {
-            services: self.services.max_entries,
+            services: self.names.max_entries.min(self.services.len().saturating_sub(1)),
             frontends: self.frontends.max_entries,
+            sets: self.sets.len(),
             slots: self.slots.len(),
             maglev: self.maglev.len(),
             backends: self.backends.len(),
@@ -94,17 +118,20 @@ impl Tables for MapTables {
     }
 
     fn snapshot(&self) -> Result<Snapshot, TableError> {
+        let local_addresses = on(&self.local_addresses, "read", 0, Rows::read)?;
         Ok(Snapshot {
-            services: on(&self.services, "read", 0, Rows::read)?,
+            names: on(&self.names, "read", 0, Rows::read)?,
             frontends: on(&self.frontends, "read", 0, Rows::read)?,
+            services: self.services.iter().collect(),
+            sets: self.sets.iter().collect(),
             slots: self.slots.iter().collect(),
             maglev: self.maglev.iter().collect(),
             backends: self.backends.iter().collect(),
-            local_addresses: on(&self.local_addresses, "read", 0, Rows::read)?
-                .into_iter()
-                .map(|(key, _)| key)
-                .collect(),
+            frontend_filter: self.frontend_filter.iter().collect(),
+            target_filter: self.target_filter.iter().collect(),
+            local_addresses: local_addresses.into_iter().map(|(address, _)| address).collect(),
             devices: on(&self.devices, "read", 0, Rows::read)?,
+            config: self.config.get(0).unwrap_or_default(),
         })
     }
 
@@ -129,12 +156,36 @@ impl Tables for MapTables {
         }
     }
 
-    fn put_services(&mut self, services: &[(u32, ServiceName)]) -> Result<(), TableError> {
-        on(&self.services, "write", services.len(), |rows| rows.put(services))
+    fn set_sets(&mut self, index: u32, sets: Sets) {
+        self.sets.set(index, &sets);
     }
 
-    fn delete_services(&mut self, ids: &[u32]) -> Result<(), TableError> {
-        on(&self.services, "delete", ids.len(), |rows| rows.delete(ids))
+    fn set_service(&mut self, id: u32, family: Family, sets: u32) {
+        self.services.set_word(id, sets_of(family), sets);
+    }
+
+    fn set_filter(&mut self, filter: FilterMap, word: u32, bits: u32) {
+        let filter = match filter {
+            FilterMap::Frontends => &self.frontend_filter,
+            FilterMap::Targets => &self.target_filter,
+        };
+        filter.set_word(word, 0, bits);
+    }
+
+    fn set_config(&mut self, config: &Config) {
+        self.config.set(0, config);
+    }
+
+    fn set_epoch(&mut self, epoch: u32) {
+        self.config.set_word(0, EPOCH, epoch);
+    }
+
+    fn put_names(&mut self, names: &[(u32, ServiceName)]) -> Result<(), TableError> {
+        on(&self.names, "write", names.len(), |rows| rows.put(names))
+    }
+
+    fn delete_names(&mut self, ids: &[u32]) -> Result<(), TableError> {
+        on(&self.names, "delete", ids.len(), |rows| rows.delete(ids))
     }
 
     fn put_frontends(&mut self, frontends: &[(FrontendKey, Frontend)]) -> Result<(), TableError> {
@@ -160,9 +211,5 @@ impl Tables for MapTables {
 
     fn delete_devices(&mut self, indexes: &[u32]) -> Result<(), TableError> {
         on(&self.devices, "delete", indexes.len(), |rows| rows.delete(indexes))
-    }
-
-    fn set_config(&mut self, config: &Config) -> Result<(), TableError> {
-        on(&self.config, "write", 1, |rows| rows.put(&[(0, *config)]))
     }
 }

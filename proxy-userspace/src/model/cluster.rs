@@ -1,6 +1,13 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
 
-use super::{Delta, EndpointSlice, Event, Node, ObjectName, Problem, Protocol, Service, Settings};
+use ipnet::IpNet;
+
+use super::{
+    Delta, DetectLocal, EndpointSlice, Event, Family, Interface, Node, ObjectName, Problem, Protocol, Service, Settings,
+};
 
 /// What the sources have said so far, indexed by service.
 #[derive(Debug, Default)]
@@ -13,6 +20,12 @@ pub struct Cluster {
     /// The service that each known slice belongs to.
     owners: HashMap<ObjectName, ObjectName>,
     node: Option<Node>,
+    /// Those of the last object of this node that had any.
+    pod_cidrs: Vec<IpNet>,
+    /// Every address of a device of this node.
+    own_addresses: BTreeSet<IpAddr>,
+    /// The addresses of the last object of this node that had any.
+    node_addresses: Vec<IpAddr>,
     unmatched: HashMap<ObjectName, BTreeSet<(String, Protocol)>>,
     complete: Lists,
 }
@@ -30,7 +43,7 @@ struct Lists {
 pub struct Changes {
     /// Services to compile anew, deleted ones among them.
     pub services: BTreeSet<ObjectName>,
-    /// Every service is to be compiled anew: the zone of this node changed.
+    /// Every service is to be compiled anew: the zone of this node changed, or whether its pods can be told from others.
     pub all: bool,
     /// The object of this node changed.
     pub node: bool,
@@ -66,6 +79,49 @@ impl Cluster {
         self.node.as_ref()
     }
 
+    /// Where the pods of this node, or of the cluster, have their addresses of a family; `None`: not known.
+    pub fn pod_prefix(&self, family: Family) -> Option<IpNet> {
+        let prefixes = match &self.settings.detect_local {
+            DetectLocal::ClusterCidr(prefixes) => prefixes,
+            DetectLocal::NodeCidr => &self.pod_cidrs,
+            DetectLocal::BridgeInterface(_) | DetectLocal::InterfaceNamePrefix(_) => return None,
+        };
+        prefixes.iter().find(|net| Family::of(&net.addr()) == family).copied()
+    }
+
+    /// Whether pods of this node can be told from other clients of a family: kube-proxy's "local detector".
+    pub fn detects_pods(&self, family: Family) -> bool {
+        self.settings.detect_local.is_by_device() || self.pod_prefix(family).is_some()
+    }
+
+    /// Whether a device of this node has the address.
+    pub fn is_own_address(&self, address: &IpAddr) -> bool {
+        self.own_addresses.contains(address)
+    }
+
+    /// Takes in the devices of this node: touched are the services with a ClusterIP that has become, or is no longer, an
+    /// address of one of them.
+    pub fn set_interfaces(&mut self, interfaces: &[Interface]) -> Changes {
+        let addresses: BTreeSet<IpAddr> =
+            interfaces.iter().flat_map(|interface| &interface.addresses).copied().collect();
+        let mut changes = Changes::default();
+        let before = std::mem::replace(&mut self.own_addresses, addresses);
+        // The devices of pods come and go with addresses that are valid on their link only.
+        let can_be_served = |ip: &&IpAddr| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let moved: Vec<&IpAddr> = before.symmetric_difference(&self.own_addresses).filter(can_be_served).collect();
+        if !moved.is_empty() {
+            let is_touched = |service: &&Service| service.cluster_ips.iter().any(|ip| moved.contains(&ip));
+            changes.services.extend(self.services.values().filter(is_touched).map(|service| service.name.clone()));
+        }
+        changes
+    }
+
+    /// The addresses of this node's object, in its order, internal ones first. Those that it had last while it is gone
+    /// or has none: they are still the node's. Empty before the first ones.
+    pub fn node_addresses(&self) -> &[IpAddr] {
+        &self.node_addresses
+    }
+
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
         self.services.get(name)
     }
@@ -82,7 +138,14 @@ impl Cluster {
     /// Whether every list has been complete once: nothing may be programmed before. A source that knows no nodes
     /// sends an empty list of them.
     pub fn is_complete(&self) -> bool {
-        self.complete.services && self.complete.endpoint_slices && self.complete.nodes
+        self.awaited_lists().next().is_none()
+    }
+
+    /// The kinds whose list has not been complete yet.
+    pub fn awaited_lists(&self) -> impl Iterator<Item = &'static str> {
+        let Lists { services, endpoint_slices, nodes } = self.complete;
+        let kinds = [("Services", services), ("EndpointSlices", endpoint_slices), ("Nodes", nodes)];
+        kinds.into_iter().filter_map(|(kind, complete)| (!complete).then_some(kind))
     }
 
     /// Takes in an event. Objects that are equal to the known ones touch nothing.
@@ -175,6 +238,7 @@ impl Cluster {
     }
 
     fn apply_nodes(&mut self, delta: Delta<Node>, changes: &mut Changes) {
+        let is_first = !self.complete.nodes && self.node.is_none();
         let node = match delta {
             Delta::Replace(list) => {
                 self.complete.nodes = true;
@@ -187,7 +251,30 @@ impl Cluster {
         let zone = |node: &Option<Node>| node.as_ref().and_then(|node| node.zone.clone());
         changes.all = zone(&node) != zone(&self.node);
         changes.node = node != self.node;
-        self.node = node;
+        let before = std::mem::replace(&mut self.node, node);
+        if let Some(node) = self.node.as_ref().filter(|node| !node.pod_cidrs.is_empty()) {
+            let detected = Family::ALL.map(|family| self.detects_pods(family));
+            self.pod_cidrs.clone_from(&node.pod_cidrs);
+            changes.all |= detected != Family::ALL.map(|family| self.detects_pods(family));
+        }
+        if let Some(node) = self.node.as_ref().filter(|node| !node.addresses.is_empty()) {
+            self.node_addresses.clone_from(&node.addresses);
+        } else if is_first || before.is_some_and(|node| !node.addresses.is_empty()) {
+            changes.problems.push(self.no_node_addresses());
+        }
+    }
+
+    /// kube-proxy only logs it as well.
+    fn no_node_addresses(&self) -> Problem {
+        let what = if self.node.is_some() { "has no addresses" } else { "does not exist" };
+        let then = match &self.node_addresses[..] {
+            [] => "until it has, NodePorts with nodePortAddresses \"primary\" begin to answer nowhere".to_owned(),
+            last => format!(
+                "the last ones stay in use: {}",
+                last.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+            ),
+        };
+        Problem::new("Node", &ObjectName::new("", &self.node_name), format!("{what}; {then}"))
     }
 
     /// Ports without a counterpart in any slice, if they had one at the last call. A service whose slices have no

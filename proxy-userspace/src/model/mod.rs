@@ -4,6 +4,7 @@
 
 mod address;
 mod cluster;
+mod detect_local;
 mod endpoint_slice;
 mod endpoint_slice_object;
 mod event;
@@ -17,11 +18,12 @@ mod settings;
 
 pub use address::{Family, parse_cidr, parse_ip};
 pub use cluster::{Changes, Cluster};
+pub use detect_local::DetectLocal;
 pub use endpoint_slice::{Endpoint, EndpointSlice, SlicePort};
 pub use event::{Delta, Event, Problem};
 pub use interface::Interface;
 pub use name::{ObjectName, Protocol};
 pub use node::Node;
-pub use node_port_addresses::{NodePortAddressError, NodePortAddresses};
+pub use node_port_addresses::{NodePortAddressError, NodePortAddresses, Primary};
 pub use service::{Algorithm, Policy, Port, Service};
 pub use settings::Settings;

@@ -16,6 +16,15 @@ pub enum NodePortAddresses {
     Prefixes(Vec<IpNet>),
 }
 
+/// What [`NodePortAddresses::Primary`] stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Primary {
+    /// What the Node object says, or said last: its addresses, at least one, the primary one of each family first.
+    Known(Vec<IpAddr>),
+    /// No Node object has said anything yet. NodePorts answer on these addresses meanwhile.
+    Unknown(Vec<IpAddr>),
+}
+
 /// An entry of `nodePortAddresses` that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodePortAddressError {
@@ -50,17 +59,21 @@ impl NodePortAddresses {
         Ok(Some(Self::Prefixes(prefixes.collect::<Result<_, _>>()?)))
     }
 
-    /// Whether NodePorts answer on `address`, an address of this node. `primary`: the addresses of the Node object. Here
-    /// too a family that has none is not restricted, as in kube-proxy, which makes prefixes of them.
-    pub fn allows(&self, address: &IpAddr, primary: &[IpAddr]) -> bool {
+    /// Whether NodePorts answer on `address`, an address of this node. In `primary` too, a family of which the Node
+    /// object has no address is not restricted, as in kube-proxy, which makes prefixes of them; but an object that is
+    /// missing restricts every family.
+    pub fn allows(&self, address: &IpAddr, primary: &Primary) -> bool {
         if address.is_loopback() {
             return false;
         }
         match self {
             Self::All => true,
-            Self::Primary => {
-                primary.iter().find(|ip| Family::of(ip) == Family::of(address)).is_none_or(|ip| ip == address)
-            }
+            Self::Primary => match primary {
+                Primary::Known(list) => {
+                    list.iter().find(|ip| Family::of(ip) == Family::of(address)).is_none_or(|ip| ip == address)
+                }
+                Primary::Unknown(list) => list.contains(address),
+            },
             Self::Prefixes(prefixes) => {
                 let mut same = prefixes.iter().filter(|net| Family::of(&net.addr()) == Family::of(address)).peekable();
                 same.peek().is_none() || same.any(|net| net.contains(address))
@@ -89,7 +102,7 @@ mod tests {
 
     #[test]
     fn row_41_which_addresses_answer() {
-        let primary = ["10.0.0.1", "10.0.0.2", "fd00::1"].map(|ip| ip.parse().unwrap());
+        let primary = Primary::Known(["10.0.0.1", "10.0.0.2", "fd00::1"].map(|ip| ip.parse().unwrap()).into());
         for (entries, address, expected) in [
             (&["primary"][..], "10.0.0.1", true),
             (&["primary"], "10.0.0.2", false),
@@ -107,5 +120,18 @@ mod tests {
             let addresses = parse(entries).unwrap().unwrap();
             assert_eq!(addresses.allows(&address.parse().unwrap(), &primary), expected, "{entries:?} {address}");
         }
+    }
+
+    #[test]
+    fn row_41_a_family_is_open_only_if_the_object_is_there() {
+        let allows =
+            |address: &str, primary: &Primary| NodePortAddresses::Primary.allows(&address.parse().unwrap(), primary);
+        let only_v4 = Primary::Known(vec!["10.0.0.1".parse().unwrap()]);
+        assert!(allows("fd00::7", &only_v4));
+        let nothing = Primary::Unknown(Vec::new());
+        assert!(!allows("10.0.0.1", &nothing) && !allows("fd00::7", &nothing));
+        let open_before = Primary::Unknown(vec!["10.0.0.1".parse().unwrap()]);
+        assert!(allows("10.0.0.1", &open_before));
+        assert!(!allows("10.0.0.2", &open_before) && !allows("fd00::7", &open_before));
     }
 }

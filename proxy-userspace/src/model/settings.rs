@@ -1,10 +1,11 @@
-use super::Algorithm;
+use super::{Algorithm, DetectLocal};
 
 /// What the configuration says about the meaning of objects.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Masquerade everything that pods send to a ClusterIP.
+    /// Masquerade everything that is sent to a ClusterIP.
     pub masquerade_all: bool,
     /// For services that do not name one.
     pub algorithm: Algorithm,
+    pub detect_local: DetectLocal,
 }

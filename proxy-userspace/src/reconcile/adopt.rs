@@ -1,21 +1,19 @@
 use std::collections::{HashMap, HashSet};
 
-use proxy_common::{
-    maglev,
-    wire::{Address, Backend, BackendFlags, Frontend, FrontendKey, ServiceName, Set},
-};
+use proxy_common::wire::{Address, Backend, BackendFlags, Filter, Frontend, FrontendKey, Service, ServiceName, Sets};
 
 use super::{
-    batch::Batch,
+    adopt_sets::{self, Contents},
+    batch::{Batch, frontend_number},
     claims::Claims,
+    filters::Filters,
     ids::Ids,
-    port::{PlacedBackend, PlacedSet, Port, lookup_table},
-    ranges::Ranges,
+    port::{PlacedBackend, Port, names},
     space::Space,
     tables::{Capacity, Snapshot},
 };
 use crate::{
-    desired::{Endpoint, ServicePortName},
+    desired::{self, Endpoint, ServicePortName},
     model::{Algorithm, Protocol},
 };
 
@@ -24,6 +22,8 @@ pub(super) struct Adopted {
     pub space: Space,
     pub ports: HashMap<u32, Port>,
     pub claims: Claims,
+    /// [`Filters::settle`] is still to be called, with what else needs their bits counted.
+    pub filters: Filters,
     /// What has to go with the next full sync: rows without an owner, frontends of nobody. Places that nobody names but
     /// that were used once are in it too, since packets may be on their way to them.
     pub leftovers: Batch,
@@ -32,34 +32,51 @@ pub(super) struct Adopted {
 /// Makes sense of a snapshot. Nothing in it is trusted: what contradicts itself is left to be written anew.
 pub(super) fn adopt(snapshot: &Snapshot, capacity: Capacity) -> Adopted {
     let mut leftovers = Batch::default();
-    let mut ports = adopt_names(&snapshot.services, capacity, &mut leftovers);
-    let orphaned: HashSet<u32> =
-        snapshot.frontends.iter().map(|(_, value)| value.service).filter(|id| !ports.contains_key(id)).collect();
-    let mut unusable: HashSet<u32> = leftovers.nameless.iter().copied().chain(orphaned).collect();
-    unusable.retain(|id| (1..=capacity.services).contains(id));
-    let services =
-        Ids::new(capacity.services.saturating_add(1), |id| ports.contains_key(&id) || unusable.contains(&id));
-    leftovers.freed.services.extend(unusable.into_iter().filter(|id| !ports.contains_key(id)));
-
+    let mut ports = adopt_names(&snapshot.names, capacity, &mut leftovers);
+    let services = adopt_ids(snapshot, capacity, &ports, &mut leftovers);
     let rows = snapshot.backends.get(..capacity.backends as usize).unwrap_or(&snapshot.backends);
-    let was_used = |id: u32| rows.get(id as usize).is_some_and(|row| *row != Backend::default());
-    let backends = Ids::new(capacity.backends, was_used);
+    let backends =
+        Ids::new(capacity.backends, |id| rows.get(id as usize).is_some_and(|row| *row != Backend::default()));
+    let sets_rows = snapshot.sets.get(..capacity.sets as usize).unwrap_or(&snapshot.sets);
+    let sets = Ids::new(capacity.sets, |at| sets_rows.get(at as usize).is_some_and(|row| *row != Sets::default()));
     let generations = rows.iter().map(|row| row.generation).collect();
-    let mut space = Space::new(capacity, services, backends, generations);
-    adopt_backends(snapshot, rows, &mut ports, &mut space, &mut leftovers);
+    let mut space = Space::new(capacity, [services, sets, backends], &snapshot.services, generations);
+    let ids = leftovers.freed.services.iter();
+    leftovers.freed.names = ids.flat_map(|&id| names(id, &space)).collect();
+    let mut filters = Filters::adopt(snapshot);
+
+    let contents = Contents { sets: sets_rows, slots: &snapshot.slots, maglev: &snapshot.maglev, backends: rows };
+    let in_sets = contents.named_backends(ports.keys().filter_map(|&id| snapshot.services.get(id as usize)));
+    for row in rows.iter().skip(1).filter(|row| row.flags & BackendFlags::SERVING != 0) {
+        filters.targets.count(target_number(row));
+    }
+    adopt_backends(rows, &in_sets, &mut ports, &mut space, &mut leftovers);
+    adopt_sets::adopt(&contents, &mut ports, &mut space, &mut leftovers.freed);
 
     let mut claims = Claims::default();
     for &(key, value) in &snapshot.frontends {
-        let owner = ports.get_mut(&value.service);
-        claims.adopt(key, value, owner.as_ref().map(|port| port.id));
-        match owner {
-            Some(port) => adopt_frontend(snapshot, rows, key, value, port, &mut space),
-            None => leftovers.touched.push(key),
-        }
+        adopt_frontend(key, value, &mut ports, &mut claims, &mut leftovers);
+        frontend_number(&key).into_iter().for_each(|number| filters.frontends.count(number));
     }
-    leftovers.freed.slots = take_used(&mut space.slots, &snapshot.slots);
-    leftovers.freed.maglev = take_used(&mut space.maglev, &snapshot.maglev);
-    Adopted { space, ports, claims, leftovers }
+    Adopted { space, ports, claims, filters, leftovers }
+}
+
+/// The ids that are free. Those that something still names without there being a service port are not: they are
+/// quarantined, and their rows are cleared then.
+fn adopt_ids(snapshot: &Snapshot, capacity: Capacity, ports: &HashMap<u32, Port>, leftovers: &mut Batch) -> Ids {
+    let of_frontends = snapshot.frontends.iter().map(|(_, value)| value.service);
+    let of_rows = (0..).zip(&snapshot.services).filter(|(_, row)| **row != Service::default()).map(|(id, _)| id);
+    let mut unusable: HashSet<u32> = leftovers.nameless.iter().copied().chain(of_frontends).chain(of_rows).collect();
+    unusable.retain(|id| (1..=capacity.services).contains(id) && !ports.contains_key(id));
+    let is_taken = |id| ports.contains_key(&id) || unusable.contains(&id);
+    let services = Ids::new(capacity.services.saturating_add(1), is_taken);
+    leftovers.freed.services.extend(unusable);
+    services
+}
+
+/// The number of a row's endpoint in the filter of targets.
+fn target_number(row: &Backend) -> u32 {
+    Filter::target(&row.address, row.port, row.protocol)
 }
 
 fn adopt_names(rows: &[(u32, ServiceName)], capacity: Capacity, leftovers: &mut Batch) -> HashMap<u32, Port> {
@@ -69,9 +86,8 @@ fn adopt_names(rows: &[(u32, ServiceName)], capacity: Capacity, leftovers: &mut 
         let name = decode_name(row).filter(|_| (1..=capacity.services).contains(&id));
         match name.filter(|(name, _)| known.insert(name.clone())) {
             Some((name, algorithm)) => {
-                let (backends, sets, frontends) = (Vec::new(), Vec::new(), Vec::new());
                 // The age comes with the object.
-                ports.insert(id, Port { id, name, created: i64::MAX, algorithm, backends, sets, frontends });
+                ports.insert(id, Port::new(id, name, i64::MAX, algorithm));
             }
             None => leftovers.nameless.push(id),
         }
@@ -96,37 +112,36 @@ fn decode_name(row: &ServiceName) -> Option<(ServicePortName, Algorithm)> {
 }
 
 fn adopt_backends(
-    snapshot: &Snapshot,
     rows: &[Backend],
+    in_sets: &HashSet<u32>,
     ports: &mut HashMap<u32, Port>,
     space: &mut Space,
     leftovers: &mut Batch,
 ) {
-    let sets = snapshot.frontends.iter().flat_map(|(_, value)| [value.inside, value.outside]);
-    let named: HashSet<u32> = sets.filter_map(|set| members(snapshot, &set)).flatten().copied().collect();
     for (id, row) in (0..).zip(rows).skip(1).filter(|(_, row)| **row != Backend::default()) {
-        let backend = PlacedBackend { id, endpoint: endpoint(row) };
         match ports.get_mut(&row.service) {
-            Some(port) if is_live(row, port) => port.backends.push(backend),
-            _ if row.flags & BackendFlags::SERVING != 0 => leftovers.retire(&backend, space),
+            Some(port) if is_live(row, port) => port.backends.push(PlacedBackend { id, endpoint: endpoint(row) }),
+            _ if row.flags & BackendFlags::SERVING != 0 => {
+                leftovers.retire(id, row.flags & BackendFlags::LOCAL, target_number(row), space);
+            }
             _ => leftovers.freed.backends.push(id),
         }
     }
     for port in ports.values_mut() {
         // An agent that was stopped between writing a row and naming it leaves a second one of the endpoint.
         let place = |backend: &PlacedBackend| (backend.endpoint.address, backend.endpoint.port);
-        port.backends.sort_by_key(|backend| (place(backend), !named.contains(&backend.id), backend.id));
+        port.backends.sort_by_key(|backend| (place(backend), !in_sets.contains(&backend.id), backend.id));
         port.backends.dedup_by(|second, first| {
             let same = place(second) == place(first);
-            if same {
-                leftovers.retire(second, space);
+            if same && let Some(row) = rows.get(second.id as usize) {
+                leftovers.retire(second.id, row.flags, target_number(row), space);
             }
             same
         });
     }
 }
 
-fn endpoint(row: &Backend) -> Endpoint {
+pub(super) fn endpoint(row: &Backend) -> Endpoint {
     let local = row.flags & BackendFlags::LOCAL != 0;
     Endpoint { address: row.address.ip(), port: u16::from_be(row.port), local }
 }
@@ -140,73 +155,17 @@ fn is_live(row: &Backend, port: &Port) -> bool {
 }
 
 fn adopt_frontend(
-    snapshot: &Snapshot,
-    rows: &[Backend],
     key: FrontendKey,
     value: Frontend,
-    port: &mut Port,
-    space: &mut Space,
+    ports: &mut HashMap<u32, Port>,
+    claims: &mut Claims,
+    leftovers: &mut Batch,
 ) {
-    port.frontends.push((key, value));
-    for place in [value.inside, value.outside] {
-        if place.count == 0 || port.sets.iter().any(|set| set.place == place) {
-            continue;
-        }
-        let Some(members) = members(snapshot, &place) else { continue };
-        let is_own = |&id: &u32| rows.get(id as usize).is_some_and(|row| row.service == port.id && is_live(row, port));
-        if !members.iter().all(is_own) || !is_lookup_table(snapshot, rows, &place, members) {
-            continue;
-        }
-        if !space.slots.take_at(place.base, place.count) {
-            continue;
-        }
-        if place.maglev_size != 0 && !space.maglev.take_at(place.maglev_base, place.maglev_size) {
-            space.slots.give_back(place.base, place.count);
-            continue;
-        }
-        port.sets.push(PlacedSet { members: members.to_vec(), place });
+    // One that readers would not take for its own is written anew, whosever it is.
+    let owner = ports.get_mut(&value.service).filter(|_| value.is_of(&key));
+    claims.adopt(key, value, owner.as_ref().map(|port| port.id));
+    match owner {
+        Some(port) => port.frontends.push(desired::Frontend { key, policy: value.policy }),
+        None => leftovers.touched.push(key),
     }
-}
-
-/// The backend ids of a set; `None`: its range is not one, or overshoots the map.
-fn members<'a>(snapshot: &'a Snapshot, place: &Set) -> Option<&'a [u32]> {
-    range(&snapshot.slots, place.base, place.count)
-}
-
-/// Whether the set's lookup table is the one that would be written now. All nodes have to agree on it, so one that an
-/// earlier version filled in another way does not stay.
-fn is_lookup_table(snapshot: &Snapshot, rows: &[Backend], place: &Set, members: &[u32]) -> bool {
-    if place.maglev_size == 0 {
-        return true;
-    }
-    // Filling a table of any other size need not end.
-    if place.maglev_size != maglev::table_size(members.len()) {
-        return false;
-    }
-    let member = |&id: &u32| Some(PlacedBackend { id, endpoint: endpoint(rows.get(id as usize)?) });
-    let backends: Vec<PlacedBackend> = members.iter().filter_map(member).collect();
-    range(&snapshot.maglev, place.maglev_base, place.maglev_size)
-        .is_some_and(|table| table == lookup_table(&backends, place.maglev_size))
-}
-
-fn range(places: &[u32], base: u32, count: u32) -> Option<&[u32]> {
-    places.get(base as usize..base.checked_add(count)? as usize)
-}
-
-/// Takes the free places that hold something, and returns them as starts and lengths.
-fn take_used(ranges: &mut Ranges, places: &[u32]) -> Vec<(u32, u32)> {
-    let mut used = Vec::new();
-    for (hole, length) in ranges.holes() {
-        let held = range(places, hole, length).unwrap_or_default();
-        let mut at = 0;
-        for run in held.chunk_by(|a, b| (*a == 0) == (*b == 0)) {
-            let length = run.len() as u32;
-            if run.first().is_some_and(|&id| id != 0) {
-                used.push((hole + at, length));
-            }
-            at += length;
-        }
-    }
-    used.retain(|&(start, length)| ranges.take_at(start, length));
-    used
 }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use proxy_common::wire::{Frontend, FrontendKey, Scope};
 
 use super::{batch::Batch, port::Port};
-use crate::model::Problem;
+use crate::{desired, model::Problem};
 
 /// Who wants which frontend, and what the map holds for it.
 #[derive(Debug, Default)]
@@ -45,29 +45,28 @@ impl Claims {
     pub fn replace(
         &mut self,
         id: u32,
-        old: &[(FrontendKey, Frontend)],
-        new: &[(FrontendKey, Frontend)],
+        old: &[desired::Frontend],
+        new: &[desired::Frontend],
         touched: &mut Vec<FrontendKey>,
     ) {
-        for (key, _) in old.iter().filter(|(key, _)| !new.iter().any(|(other, _)| other == key)) {
-            touched.push(*key);
-            if let Some(claim) = self.frontends.get_mut(key) {
+        for &desired::Frontend { key, .. } in old.iter().filter(|old| !new.iter().any(|new| new.key == old.key)) {
+            touched.push(key);
+            if let Some(claim) = self.frontends.get_mut(&key) {
                 claim.claimants.retain(|&claimant| claimant != id);
                 if claim.claimants.is_empty() {
-                    self.count_node_port(key, false);
+                    self.count_node_port(&key, false);
                 }
             }
         }
-        for pair in new.iter().filter(|pair| !old.contains(pair)) {
-            let (key, _) = pair;
-            touched.push(*key);
-            let claim = self.frontends.entry(*key).or_default();
+        for &desired::Frontend { key, .. } in new.iter().filter(|frontend| !old.contains(frontend)) {
+            touched.push(key);
+            let claim = self.frontends.entry(key).or_default();
             let is_first = claim.claimants.is_empty();
             if !claim.claimants.contains(&id) {
                 claim.claimants.push(id);
             }
             if is_first {
-                self.count_node_port(key, true);
+                self.count_node_port(&key, true);
             }
         }
     }
@@ -79,12 +78,17 @@ impl Claims {
             let age = |id: &u32| ports.get(id).map(|port| (port.created, &port.name));
             claim.claimants.sort_by(|a, b| age(a).cmp(&age(b)));
             let winner = claim.claimants.first().and_then(|id| ports.get(id));
-            let value = winner.and_then(|port| port.value(&key));
+            let value = winner.and_then(|port| Some(Frontend::new(&key, port.id, port.policy(&key)?)));
             match value {
                 Some(value) if claim.written != Some(value) => batch.puts.push((key, value)),
                 None if claim.written.is_some() => batch.deletes.push(key),
                 _ => {}
             }
+            if value.is_some() && claim.written.is_none() {
+                batch.new.push(key);
+            }
+            let owner = |frontend: Option<Frontend>| frontend.map(|frontend| frontend.service);
+            batch.moves_frontends |= owner(value) != owner(claim.written);
             claim.written = value;
             if !self.reported.is_empty() || claim.claimants.len() > 1 {
                 let losers: Vec<&Port> = claim.claimants.iter().skip(1).filter_map(|id| ports.get(id)).collect();

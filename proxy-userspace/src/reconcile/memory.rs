@@ -1,41 +1,52 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use proxy_common::wire::{Address, Backend, Config, Device, Frontend, FrontendKey, ServiceName, map};
+use proxy_common::wire::{
+    Address, Backend, Config, Device, Filter, Frontend, FrontendKey, Service, ServiceName, Sets, map,
+};
 
-use super::tables::{Capacity, Snapshot, TableError, Tables};
+use super::tables::{Capacity, FilterMap, Snapshot, TableError, Tables};
+use crate::model::Family;
 
 /// The maps in plain memory, with the capacities of the real ones: for tests, and to measure the work of the agent
 /// without that of the kernel.
 #[derive(Clone, Debug)]
 pub struct MemoryTables {
     pub capacity: Capacity,
-    pub services: BTreeMap<u32, ServiceName>,
+    pub names: BTreeMap<u32, ServiceName>,
     pub frontends: HashMap<FrontendKey, Frontend>,
+    pub services: Vec<Service>,
+    pub sets: Vec<Sets>,
     pub slots: Vec<u32>,
     pub maglev: Vec<u32>,
     pub backends: Vec<Backend>,
+    pub frontend_filter: Vec<u32>,
+    pub target_filter: Vec<u32>,
     pub local_addresses: BTreeSet<Address>,
     pub devices: BTreeMap<u32, Device>,
-    pub config: Option<Config>,
+    pub config: Config,
 }
 
 impl MemoryTables {
     pub fn new(capacity: Capacity) -> Self {
         Self {
             capacity,
-            services: BTreeMap::new(),
+            names: BTreeMap::new(),
             frontends: HashMap::new(),
+            services: vec![Service::default(); capacity.services as usize + 1],
+            sets: vec![Sets::default(); capacity.sets as usize],
             slots: vec![0; capacity.slots as usize],
             maglev: vec![0; capacity.maglev as usize],
             backends: vec![Backend::default(); capacity.backends as usize],
+            frontend_filter: vec![0; Filter::words(Filter::FRONTENDS) as usize],
+            target_filter: vec![0; Filter::words(Filter::TARGETS) as usize],
             local_addresses: BTreeSet::new(),
             devices: BTreeMap::new(),
-            config: None,
+            config: Config::default(),
         }
     }
 }
 
-fn write(places: &mut [u32], base: u32, values: &[u32]) {
+fn write<T: Copy>(places: &mut [T], base: u32, values: &[T]) {
     for (place, value) in places.iter_mut().skip(base as usize).zip(values) {
         *place = *value;
     }
@@ -57,20 +68,23 @@ impl Tables for MemoryTables {
 
     fn snapshot(&self) -> Result<Snapshot, TableError> {
         Ok(Snapshot {
-            services: self.services.iter().map(|(&id, &name)| (id, name)).collect(),
+            names: self.names.iter().map(|(&id, &name)| (id, name)).collect(),
             frontends: self.frontends.iter().map(|(&key, &value)| (key, value)).collect(),
+            services: self.services.clone(),
+            sets: self.sets.clone(),
             slots: self.slots.clone(),
             maglev: self.maglev.clone(),
             backends: self.backends.clone(),
+            frontend_filter: self.frontend_filter.clone(),
+            target_filter: self.target_filter.clone(),
             local_addresses: self.local_addresses.iter().copied().collect(),
             devices: self.devices.iter().map(|(&index, &device)| (index, device)).collect(),
+            config: self.config,
         })
     }
 
     fn set_backend(&mut self, id: u32, backend: Backend) {
-        if let Some(row) = self.backends.get_mut(id as usize) {
-            *row = backend;
-        }
+        write(&mut self.backends, id, &[backend]);
     }
 
     fn set_backend_state(&mut self, id: u32, flags: u32, generation: u32) {
@@ -87,16 +101,44 @@ impl Tables for MemoryTables {
         write(&mut self.maglev, base, backends);
     }
 
-    fn put_services(&mut self, services: &[(u32, ServiceName)]) -> Result<(), TableError> {
-        services.iter().try_for_each(|&(id, name)| {
-            self.services.insert(id, name);
-            check(map::SERVICES, self.services.len(), self.capacity.services)
+    fn set_sets(&mut self, index: u32, sets: Sets) {
+        write(&mut self.sets, index, &[sets]);
+    }
+
+    fn set_service(&mut self, id: u32, family: Family, sets: u32) {
+        if let Some(row) = self.services.get_mut(id as usize) {
+            match family {
+                Family::V4 => row.sets4 = sets,
+                Family::V6 => row.sets6 = sets,
+            }
+        }
+    }
+
+    fn set_filter(&mut self, filter: FilterMap, word: u32, bits: u32) {
+        match filter {
+            FilterMap::Frontends => write(&mut self.frontend_filter, word, &[bits]),
+            FilterMap::Targets => write(&mut self.target_filter, word, &[bits]),
+        }
+    }
+
+    fn set_config(&mut self, config: &Config) {
+        self.config = *config;
+    }
+
+    fn set_epoch(&mut self, epoch: u32) {
+        self.config.epoch = epoch;
+    }
+
+    fn put_names(&mut self, names: &[(u32, ServiceName)]) -> Result<(), TableError> {
+        names.iter().try_for_each(|&(id, name)| {
+            self.names.insert(id, name);
+            check(map::NAMES, self.names.len(), self.capacity.services)
         })
     }
 
-    fn delete_services(&mut self, ids: &[u32]) -> Result<(), TableError> {
+    fn delete_names(&mut self, ids: &[u32]) -> Result<(), TableError> {
         for id in ids {
-            self.services.remove(id);
+            self.names.remove(id);
         }
         Ok(())
     }
@@ -136,11 +178,6 @@ impl Tables for MemoryTables {
         for index in indexes {
             self.devices.remove(index);
         }
-        Ok(())
-    }
-
-    fn set_config(&mut self, config: &Config) -> Result<(), TableError> {
-        self.config = Some(*config);
         Ok(())
     }
 }

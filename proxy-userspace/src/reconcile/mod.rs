@@ -4,13 +4,17 @@
 //! Pure: time is an argument, the maps are behind [`Tables`].
 
 mod adopt;
+mod adopt_sets;
 mod batch;
 mod claims;
+mod filters;
 mod follow;
 mod ids;
 pub mod measure;
 mod memory;
 mod node;
+mod place_sets;
+mod plan;
 mod port;
 mod ranges;
 mod reconciler;
@@ -18,7 +22,8 @@ mod report;
 mod space;
 mod tables;
 
+pub use filters::FlowNeeds;
 pub use memory::MemoryTables;
 pub use reconciler::{Limits, Reconciler};
 pub use report::{Report, Writes};
-pub use tables::{Capacity, Snapshot, TableError, Tables};
+pub use tables::{Capacity, FilterMap, Snapshot, TableError, Tables};

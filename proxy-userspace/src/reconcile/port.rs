@@ -1,12 +1,12 @@
-use proxy_common::{
-    maglev::{self, Member},
-    wire::{Address, Backend, BackendFlags, Frontend, FrontendKey, Set},
-};
+use proxy_common::wire::{Address, Backend, BackendFlags, FrontendKey, Policy, ServiceName, Sets};
 
-use super::space::{Freed, Shortage, Space};
+use super::{
+    place_sets::PlacedSets,
+    space::{Freed, Shortage, Space},
+};
 use crate::{
-    desired::{Endpoint, ServicePort, ServicePortName},
-    model::Algorithm,
+    desired::{Endpoint, Frontend, ServicePort, ServicePortName},
+    model::{Algorithm, Family},
 };
 
 /// What the maps hold for a service port.
@@ -18,22 +18,16 @@ pub(super) struct Port {
     pub algorithm: Algorithm,
     /// Sorted by address and port.
     pub backends: Vec<PlacedBackend>,
-    pub sets: Vec<PlacedSet>,
+    /// By family.
+    pub sets: [Option<PlacedSets>; 2],
     /// What it writes wherever no older service claims the key.
-    pub frontends: Vec<(FrontendKey, Frontend)>,
+    pub frontends: Vec<Frontend>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PlacedBackend {
     pub id: u32,
     pub endpoint: Endpoint,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PlacedSet {
-    /// Backend ids, in the order of the slots.
-    pub members: Vec<u32>,
-    pub place: Set,
 }
 
 /// A service port that found its place in the maps, and what must be written for it.
@@ -50,14 +44,18 @@ pub(super) struct Placement {
     /// Starts and contents.
     pub slots: Vec<(u32, Vec<u32>)>,
     pub maglev: Vec<(u32, Vec<u32>)>,
-    /// Backends and sets of the port that it names no longer.
+    pub sets: Vec<(u32, Sets)>,
+    /// The rows of sets that it has from now on.
+    pub switches: Vec<(Family, u32)>,
+    /// Of the port, and named by it no longer.
     pub dropped: Dropped,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Dropped {
     pub backends: Vec<PlacedBackend>,
-    pub sets: Vec<PlacedSet>,
+    /// Rows of sets, slots and Maglev tables.
+    pub places: Freed,
 }
 
 impl PlacedBackend {
@@ -67,31 +65,43 @@ impl PlacedBackend {
 }
 
 impl Port {
-    pub fn value(&self, key: &FrontendKey) -> Option<Frontend> {
-        self.frontends.iter().find(|(other, _)| other == key).map(|&(_, value)| value)
+    /// A service port of which nothing is in the maps yet.
+    pub fn new(id: u32, name: ServicePortName, created: i64, algorithm: Algorithm) -> Self {
+        let (backends, frontends) = (Vec::new(), Vec::new());
+        Self { id, name, created, algorithm, backends, sets: [None, None], frontends }
+    }
+
+    pub fn policy(&self, key: &FrontendKey) -> Option<Policy> {
+        self.frontends.iter().find(|frontend| frontend.key == *key).map(|frontend| frontend.policy)
+    }
+
+    /// What it has in the maps besides its name and its frontends.
+    pub fn into_dropped(self, space: &Space) -> Dropped {
+        let mut places = Freed::default();
+        self.sets.iter().flatten().for_each(|sets| sets.free_all(&mut places));
+        places.names.extend(names(self.id, space));
+        Dropped { backends: self.backends, places }
     }
 }
 
 impl Placement {
-    /// Finds a place for `wanted`. Whatever is as it was keeps its place; a set that changed goes to fresh places
-    /// whole. Nothing stays taken after an error.
+    /// Finds a place for `wanted`. Whatever is as it was keeps its place; sets that changed go to fresh places whole.
+    /// Nothing stays taken after an error.
     pub fn find(space: &mut Space, wanted: &ServicePort, current: Option<&Port>) -> Result<Self, Shortage> {
+        let id = current.map_or(0, |current| current.id);
+        let mut port = Port::new(id, wanted.name.clone(), wanted.created, wanted.algorithm);
+        port.frontends.clone_from(&wanted.frontends);
+        port.backends.reserve_exact(wanted.backends.len());
         let mut placement = Self {
-            port: Port {
-                id: current.map_or(0, |current| current.id),
-                name: wanted.name.clone(),
-                created: wanted.created,
-                algorithm: wanted.algorithm,
-                backends: Vec::with_capacity(wanted.backends.len()),
-                sets: Vec::with_capacity(wanted.sets.len()),
-                frontends: Vec::with_capacity(wanted.frontends.len()),
-            },
+            port,
             is_named_anew: current.is_none_or(|current| current.algorithm != wanted.algorithm),
             taken: Freed::default(),
             rows: Vec::new(),
             flags: Vec::new(),
             slots: Vec::new(),
             maglev: Vec::new(),
+            sets: Vec::new(),
+            switches: Vec::new(),
             dropped: Dropped::default(),
         };
         match placement.fill(space, wanted, current) {
@@ -114,20 +124,7 @@ impl Placement {
             self.taken.services.push(self.port.id);
         }
         self.place_backends(space, &wanted.backends, current.map_or(&[], |current| &current.backends))?;
-        let held = current.map_or(&[][..], |current| &current.sets);
-        for set in &wanted.sets {
-            self.place_set(space, set, held)?;
-        }
-        let place =
-            |at: Option<usize>| at.and_then(|at| self.port.sets.get(at)).map(|set| set.place).unwrap_or_default();
-        for frontend in &wanted.frontends {
-            let (inside, outside) = (place(frontend.inside), place(frontend.outside));
-            let value = Frontend { service: self.port.id, flags: frontend.flags, inside, outside };
-            self.port.frontends.push((frontend.key, value));
-        }
-        let is_kept = |set: &&PlacedSet| self.port.sets.iter().any(|kept| kept.place.base == set.place.base);
-        self.dropped.sets.extend(held.iter().filter(|set| !is_kept(set)).cloned());
-        Ok(())
+        self.place_sets(space, wanted, current)
     }
 
     /// Walks through both sorted lists at once.
@@ -174,40 +171,24 @@ impl Placement {
             service: self.port.id,
         }
     }
-
-    fn place_set(&mut self, space: &mut Space, indexes: &[u32], held: &[PlacedSet]) -> Result<(), Shortage> {
-        let backends: Vec<PlacedBackend> =
-            indexes.iter().filter_map(|&index| self.port.backends.get(index as usize).copied()).collect();
-        let members: Vec<u32> = backends.iter().map(|backend| backend.id).collect();
-        let maglev_size = match self.port.algorithm {
-            Algorithm::Random => 0,
-            Algorithm::Maglev => maglev::table_size(members.len()),
-        };
-        let same = held.iter().find(|set| set.members == members && set.place.maglev_size == maglev_size);
-        if let Some(same) = same {
-            self.port.sets.push(same.clone());
-            return Ok(());
-        }
-        let count = members.len() as u32;
-        let base = space.slots.take(count).ok_or(Shortage::Slots(space.capacity.slots))?;
-        self.taken.slots.push((base, count));
-        self.slots.push((base, members.clone()));
-        let mut place = Set { base, count, maglev_base: 0, maglev_size };
-        if maglev_size != 0 {
-            place.maglev_base = space.maglev.take(maglev_size).ok_or(Shortage::Maglev(space.capacity.maglev))?;
-            self.taken.maglev.push((place.maglev_base, maglev_size));
-            self.maglev.push((place.maglev_base, lookup_table(&backends, maglev_size)));
-        }
-        self.port.sets.push(PlacedSet { members, place });
-        Ok(())
-    }
 }
 
-pub(super) fn lookup_table(backends: &[PlacedBackend], size: u32) -> Vec<u32> {
-    let member = |backend: &PlacedBackend| {
-        Member::new(backend.id, &Address::from(backend.endpoint.address), backend.endpoint.port)
-    };
-    let mut table = vec![0; size as usize];
-    maglev::fill(&mut table, &mut backends.iter().map(member).collect::<Vec<_>>());
-    table
+/// What the map names for a service port, as it is freed.
+pub(super) fn names(id: u32, space: &Space) -> impl Iterator<Item = (u32, Family, u32)> + use<> {
+    space.named(id).filter(|(_, row)| *row != 0).map(move |(family, row)| (id, family, row))
+}
+
+/// `None` for a name that is too long, which the model lets nobody have.
+pub(super) fn name_row(name: &ServicePortName, algorithm: Algorithm) -> Option<ServiceName> {
+    Some(ServiceName {
+        namespace: ServiceName::field(&name.namespace)?,
+        name: ServiceName::field(&name.name)?,
+        port: ServiceName::field(&name.port)?,
+        protocol: name.protocol.number(),
+        algorithm: match algorithm {
+            Algorithm::Random => 0,
+            Algorithm::Maglev => 1,
+        },
+        pad: [0; 2],
+    })
 }

@@ -3,13 +3,17 @@ use std::{
     time::Duration,
 };
 
+use proxy_common::wire::Address;
+
 use super::{
     adopt::{Adopted, adopt},
     batch::Batch,
     claims::Claims,
+    filters::{Filters, FlowNeeds},
     node::Node,
-    port::{Placement, Port},
-    report::Report,
+    plan::refusal,
+    port::Port,
+    report::{Report, Writes},
     space::{Shortage, Space},
     tables::{Capacity, Snapshot, TableError, Tables},
 };
@@ -44,28 +48,29 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Every time that is passed in comes from one clock that never goes back.
 #[derive(Debug)]
 pub struct Reconciler {
-    limits: Limits,
-    services: HashMap<ObjectName, Entry>,
-    ports: HashMap<u32, Port>,
-    claims: Claims,
-    space: Space,
+    pub(super) limits: Limits,
+    pub(super) services: HashMap<ObjectName, Entry>,
+    pub(super) ports: HashMap<u32, Port>,
+    pub(super) claims: Claims,
+    pub(super) space: Space,
+    filters: Filters,
     node: Node,
     /// To be cleared away with the first full sync.
     leftovers: Option<Batch>,
     /// Services that have a place in the maps.
-    placed: usize,
-    refused: BTreeMap<ObjectName, Shortage>,
+    pub(super) placed: usize,
+    pub(super) refused: BTreeMap<ObjectName, Shortage>,
     /// A write failed: what the maps hold is not known. The time of the next attempt.
     failed: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
-struct Entry {
-    wanted: Vec<ServicePort>,
+pub(super) struct Entry {
+    pub wanted: Vec<ServicePort>,
     /// Of its service ports in the maps.
-    ids: Vec<u32>,
+    pub ids: Vec<u32>,
     /// The maps hold what is wanted, as far as no other service has the frontends.
-    in_force: bool,
+    pub in_force: bool,
 }
 
 impl Reconciler {
@@ -75,22 +80,30 @@ impl Reconciler {
     /// If a map cannot be read.
     pub fn adopt(tables: &impl Tables, limits: Limits) -> Result<Self, TableError> {
         let snapshot = tables.snapshot()?;
-        let Adopted { space, ports, claims, leftovers } = adopt(&snapshot, tables.capacity());
+        let Adopted { space, ports, claims, mut filters, leftovers } = adopt(&snapshot, tables.capacity());
+        let mut node = Node::default();
+        node.adopt(&snapshot, &mut filters.frontends);
+        filters.settle(Duration::ZERO);
         let mut reconciler = Self {
             limits,
             services: HashMap::new(),
             ports,
             claims,
             space,
-            node: Node::default(),
+            filters,
+            node,
             leftovers: Some(leftovers),
             placed: 0,
             refused: BTreeMap::new(),
             failed: None,
         };
-        reconciler.node.adopt(&snapshot);
         reconciler.enter_ports();
         Ok(reconciler)
+    }
+
+    /// Addresses on which NodePorts answer, as the maps hold them.
+    pub fn local_addresses(&self) -> impl Iterator<Item = &Address> {
+        self.node.local_addresses()
     }
 
     /// A full sync: `services` are all there are. Only differences are written.
@@ -137,10 +150,26 @@ impl Reconciler {
         self.run(tables, Vec::new(), Batch::default(), now)
     }
 
+    /// Clears the bits of the filters that neither the maps nor the flows want any more. `needs`: what the flows needed that
+    /// were there at `as_of` or later.
+    pub fn forget(&mut self, tables: &mut impl Tables, needs: &FlowNeeds, as_of: Duration) -> Report {
+        let mut report = Report::default();
+        // After a failed write it is not known what the maps want.
+        if self.failed.is_none() {
+            self.filters.forget(tables, needs, as_of, self.limits.grace, &mut report.writes);
+        }
+        report
+    }
+
     /// When there is work to try again; `None`: the maps hold all that is wanted. After a failed write that is so for
     /// every change until then: the maps are read again first.
     pub fn retry_at(&self) -> Option<Duration> {
         self.failed.or_else(|| self.space.release_at().filter(|_| !self.refused.is_empty()))
+    }
+
+    /// Whether a write failed, so that the maps do not hold all that is wanted until [`Self::retry`].
+    pub fn is_behind(&self) -> bool {
+        self.failed.is_some()
     }
 
     /// Services that are refused as a whole. What an earlier version of one has in the maps is still in force.
@@ -166,7 +195,7 @@ impl Reconciler {
             }
             return report;
         }
-        let mut made_room = self.space.release(now);
+        let mut made_room = self.release(tables, now, &mut report.writes);
         made_room |= self.pass(tables, changes, leftovers, now, &mut report);
         if made_room && !self.refused.is_empty() && self.failed.is_none() {
             let again = self.refused.keys().cloned().collect::<Vec<_>>();
@@ -174,6 +203,25 @@ impl Reconciler {
             self.pass(tables, again, Batch::default(), now, &mut report);
         }
         report
+    }
+
+    /// Ends the quarantine of what has been in it long enough; `true` where that made room.
+    fn release(&mut self, tables: &mut impl Tables, now: Duration, writes: &mut Writes) -> bool {
+        let mut released = false;
+        while let Some(freed) = self.space.due(now) {
+            for &(id, family, row) in &freed.names {
+                let is_placed = |port: &Port| port.sets.get(family as usize).is_some_and(Option::is_some);
+                let has_returned = self.ports.get(&id).is_some_and(is_placed);
+                if !has_returned && self.space.named(id).any(|named| named == (family, row)) {
+                    self.space.set_named(id, family, 0);
+                    writes.services += 1;
+                    tables.set_service(id, family, 0);
+                }
+            }
+            self.space.give_back(freed);
+            released = true;
+        }
+        released
     }
 
     /// After a failed write: reads the maps and writes all differences.
@@ -187,7 +235,7 @@ impl Reconciler {
             }
         };
         self.failed = None;
-        let leftovers = self.start_over(&snapshot, tables.capacity());
+        let leftovers = self.start_over(&snapshot, tables.capacity(), now);
         // Before the first full sync, what was found in the maps is not wanted yet and must not go either.
         let is_told = |entry: &Entry| self.leftovers.is_none() || !entry.wanted.is_empty();
         let told = self.services.iter().filter(|(_, entry)| is_told(entry));
@@ -196,11 +244,12 @@ impl Reconciler {
         self.pass(tables, all, leftovers, now, report);
     }
 
-    fn start_over(&mut self, snapshot: &Snapshot, capacity: Capacity) -> Batch {
-        let Adopted { space, ports, mut claims, leftovers } = adopt(snapshot, capacity);
+    fn start_over(&mut self, snapshot: &Snapshot, capacity: Capacity, now: Duration) -> Batch {
+        let Adopted { space, ports, mut claims, mut filters, leftovers } = adopt(snapshot, capacity);
         claims.inherit(&mut self.claims);
-        (self.space, self.ports, self.claims) = (space, ports, claims);
-        self.node.adopt(snapshot);
+        self.node.adopt(snapshot, &mut filters.frontends);
+        filters.settle(now);
+        (self.space, self.ports, self.claims, self.filters) = (space, ports, claims, filters);
         for entry in self.services.values_mut() {
             entry.ids.clear();
             entry.in_force = false;
@@ -251,8 +300,9 @@ impl Reconciler {
         }
         self.claims.settle(&self.ports, &mut batch, &mut report.problems);
         batch.config = self.node.config_to_write(self.claims.node_port_range());
-        let written = match self.node.write(tables, &mut report.writes) {
-            Ok(()) => batch.write(tables, &mut report.writes),
+        self.filters.repair(tables, &mut report.writes);
+        let written = match self.node.write(tables, &mut self.filters, now, &mut report.writes) {
+            Ok(()) => batch.write(tables, &mut self.filters, now, &mut report.writes),
             error => error,
         };
         if let Err(error) = written {
@@ -260,85 +310,11 @@ impl Reconciler {
             report.error = Some(error);
             return false;
         }
+        if batch.disturbs_flows() {
+            self.node.end_epoch();
+        }
+        self.node.raise_epoch(tables, &mut report.writes);
         self.space.quarantine(batch.freed, now + self.limits.grace);
         !batch.deletes.is_empty() || self.placed < placed
     }
-
-    /// Finds places for a service and adds its writes to `batch`, or refuses it as it is now.
-    fn plan(&mut self, name: ObjectName, wanted: Vec<ServicePort>, batch: &mut Batch, report: &mut Report) {
-        let mut entry = self.services.remove(&name).unwrap_or_default();
-        if entry.in_force && entry.wanted == wanted {
-            self.services.insert(name, entry);
-            return;
-        }
-        entry.wanted = wanted;
-        match self.place(&entry) {
-            Ok(placements) => {
-                self.refused.remove(&name);
-                self.replace(&mut entry, placements, batch);
-                entry.in_force = true;
-            }
-            Err(shortage) => {
-                entry.in_force = false;
-                let problem = refusal(&name, &shortage);
-                if self.refused.insert(name.clone(), shortage) != Some(shortage) {
-                    report.problems.push(problem);
-                }
-            }
-        }
-        if !entry.wanted.is_empty() || !entry.ids.is_empty() {
-            self.services.insert(name, entry);
-        }
-    }
-
-    /// A place for every service port, or for none.
-    fn place(&mut self, entry: &Entry) -> Result<Vec<Placement>, Shortage> {
-        if entry.ids.is_empty() && !entry.wanted.is_empty() && self.placed >= self.limits.services {
-            return Err(Shortage::Services(self.limits.services));
-        }
-        let keys = entry.wanted.iter().flat_map(|port| &port.frontends).map(|frontend| &frontend.key);
-        if self.claims.peak_with(keys) > self.space.capacity.frontends as usize {
-            return Err(Shortage::Frontends(self.space.capacity.frontends));
-        }
-        let mut placements = Vec::with_capacity(entry.wanted.len());
-        for wanted in &entry.wanted {
-            let current = entry.ids.iter().filter_map(|id| self.ports.get(id)).find(|port| port.name == wanted.name);
-            match Placement::find(&mut self.space, wanted, current) {
-                Ok(placement) => placements.push(placement),
-                Err(shortage) => {
-                    placements.into_iter().for_each(|placement| placement.undo(&mut self.space));
-                    return Err(shortage);
-                }
-            }
-        }
-        Ok(placements)
-    }
-
-    fn replace(&mut self, entry: &mut Entry, placements: Vec<Placement>, batch: &mut Batch) {
-        let ids = placements.iter().map(|placement| placement.port.id).collect();
-        let old_ids = std::mem::replace(&mut entry.ids, ids);
-        for placement in placements {
-            let port = batch.add(placement, &mut self.space);
-            let old = self.ports.remove(&port.id);
-            if old.as_ref().is_some_and(|old| old.created != port.created) {
-                // A service that was made anew may lose what it had won.
-                batch.touched.extend(port.frontends.iter().map(|(key, _)| *key));
-            }
-            let old = old.map(|old| old.frontends).unwrap_or_default();
-            self.claims.replace(port.id, &old, &port.frontends, &mut batch.touched);
-            self.ports.insert(port.id, port);
-        }
-        for id in old_ids.iter().filter(|id| !entry.ids.contains(id)) {
-            if let Some(port) = self.ports.remove(id) {
-                self.claims.replace(*id, &port.frontends, &[], &mut batch.touched);
-                batch.remove(port, &mut self.space);
-            }
-        }
-        self.placed = self.placed + usize::from(!entry.ids.is_empty()) - usize::from(!old_ids.is_empty());
-    }
-}
-
-fn refusal(name: &ObjectName, shortage: &Shortage) -> Problem {
-    let message = format!("refused as a whole: {shortage}; what an earlier version of it was given stays in force");
-    Problem::new("Service", name, message)
 }

@@ -17,11 +17,14 @@ pub struct Report {
 /// Elements written or deleted, by map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Writes {
-    pub services: u64,
+    pub names: u64,
     pub frontends: u64,
+    pub services: u64,
+    pub sets: u64,
     pub slots: u64,
     pub maglev: u64,
     pub backends: u64,
+    pub filters: u64,
     pub local_addresses: u64,
     pub devices: u64,
     pub config: u64,
@@ -29,18 +32,26 @@ pub struct Writes {
 
 impl Writes {
     pub fn total(&self) -> u64 {
-        let Self { services, frontends, slots, maglev, backends, local_addresses, devices, config } = self;
-        services + frontends + slots + maglev + backends + local_addresses + devices + config
+        let Self { services, sets, slots, maglev, backends, filters, config, .. } = self;
+        self.by_system_call() + services + sets + slots + maglev + backends + filters + config
+    }
+
+    /// Of these, the elements of hash maps.
+    pub fn by_system_call(&self) -> u64 {
+        self.names + self.frontends + self.local_addresses + self.devices
     }
 }
 
 impl AddAssign for Writes {
     fn add_assign(&mut self, other: Self) {
-        self.services += other.services;
+        self.names += other.names;
         self.frontends += other.frontends;
+        self.services += other.services;
+        self.sets += other.sets;
         self.slots += other.slots;
         self.maglev += other.maglev;
         self.backends += other.backends;
+        self.filters += other.filters;
         self.local_addresses += other.local_addresses;
         self.devices += other.devices;
         self.config += other.config;

@@ -1,26 +1,36 @@
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::AddAssign, time::Duration};
 
 use super::{ids::Ids, ranges::Ranges, tables::Capacity};
+use crate::model::Family;
+use proxy_common::wire::Service;
 
 /// What is free in the maps, and what will be once no packet can still see it.
 #[derive(Debug)]
 pub(super) struct Space {
     pub capacity: Capacity,
     pub services: Ids,
+    pub sets: Ids,
     pub backends: Ids,
     pub slots: Ranges,
     pub maglev: Ranges,
     /// By backend id, the generation of its row, used or not: it only ever rises, so that a flow never takes the next
     /// endpoint of an id for its own.
     generations: Vec<u32>,
+    /// By service id and family, the row of sets that the map names. It may be one of a family that the service has no
+    /// longer, or of a service that is gone.
+    named: Vec<[u32; 2]>,
     quarantine: VecDeque<(Duration, Freed)>,
 }
 
-/// Places that no frontend names any more. A program that read the frontend just before may still be on its way to
+/// Places that nothing names any more. A program that read what named them just before may still be on its way to
 /// them, so they are used again only after a grace period.
 #[derive(Debug, Default)]
 pub(super) struct Freed {
     pub services: Vec<u32>,
+    /// Service ids, families and the rows of sets that the map names for them, though no frontend leads there any more:
+    /// for programs that read one just before it went.
+    pub names: Vec<(u32, Family, u32)>,
+    pub sets: Vec<u32>,
     pub backends: Vec<u32>,
     /// Starts and lengths.
     pub slots: Vec<(u32, u32)>,
@@ -34,15 +44,37 @@ pub(super) enum Shortage {
     Services(usize),
     ServicePorts(u32),
     Frontends(u32),
+    Sets(u32),
     Slots(u32),
     Maglev(u32),
     Backends(u32),
 }
 
 impl Space {
-    pub fn new(capacity: Capacity, services: Ids, backends: Ids, generations: Vec<u32>) -> Self {
+    pub fn new(
+        capacity: Capacity,
+        [services, sets, backends]: [Ids; 3],
+        rows: &[Service],
+        generations: Vec<u32>,
+    ) -> Self {
         let (slots, maglev) = (Ranges::new(capacity.slots), Ranges::new(capacity.maglev));
-        Self { capacity, services, backends, slots, maglev, generations, quarantine: VecDeque::new() }
+        let named = rows.iter().map(|row| [row.sets4, row.sets6]).collect();
+        Self { capacity, services, sets, backends, slots, maglev, generations, named, quarantine: VecDeque::new() }
+    }
+
+    /// The rows of sets that the map names for a service port; 0: none.
+    pub fn named(&self, service: u32) -> impl Iterator<Item = (Family, u32)> + use<> {
+        Family::ALL.into_iter().zip(self.named.get(service as usize).copied().unwrap_or_default())
+    }
+
+    pub fn set_named(&mut self, service: u32, family: Family, row: u32) {
+        let at = service as usize;
+        if self.named.len() <= at {
+            self.named.resize(at + 1, [0; 2]);
+        }
+        if let Some(named) = self.named.get_mut(at).and_then(|named| named.get_mut(family as usize)) {
+            *named = row;
+        }
     }
 
     pub fn generation(&self, backend: u32) -> u32 {
@@ -67,16 +99,12 @@ impl Space {
         }
     }
 
-    /// Ends the quarantine of what has been in it long enough; `true` where that made room.
-    pub fn release(&mut self, now: Duration) -> bool {
-        let mut released = false;
-        while self.quarantine.front().is_some_and(|&(until, _)| until <= now) {
-            if let Some((_, freed)) = self.quarantine.pop_front() {
-                self.give_back(freed);
-                released = true;
-            }
+    /// The next thing whose quarantine has ended.
+    pub fn due(&mut self, now: Duration) -> Option<Freed> {
+        if self.quarantine.front().is_none_or(|&(until, _)| until > now) {
+            return None;
         }
-        released
+        self.quarantine.pop_front().map(|(_, freed)| freed)
     }
 
     /// When the next quarantine ends.
@@ -84,18 +112,33 @@ impl Space {
         self.quarantine.front().map(|&(until, _)| until)
     }
 
-    /// Makes places free at once: right only for those that no frontend has ever named.
+    /// Makes places free: right only for those that nothing has ever named, or whose quarantine has ended.
     pub fn give_back(&mut self, freed: Freed) {
         freed.services.into_iter().for_each(|id| self.services.give_back(id));
+        freed.sets.into_iter().for_each(|index| self.sets.give_back(index));
         freed.backends.into_iter().for_each(|id| self.backends.give_back(id));
         freed.slots.into_iter().for_each(|(start, length)| self.slots.give_back(start, length));
         freed.maglev.into_iter().for_each(|(start, length)| self.maglev.give_back(start, length));
     }
 }
 
+impl AddAssign for Freed {
+    fn add_assign(&mut self, other: Self) {
+        let Self { services, names, sets, backends, slots, maglev } = other;
+        self.services.extend(services);
+        self.names.extend(names);
+        self.sets.extend(sets);
+        self.backends.extend(backends);
+        self.slots.extend(slots);
+        self.maglev.extend(maglev);
+    }
+}
+
 impl Freed {
     fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.backends.is_empty() && self.slots.is_empty() && self.maglev.is_empty()
+        let Self { services, names, sets, backends, slots, maglev } = self;
+        let ids = [services, sets, backends].into_iter().all(Vec::is_empty);
+        ids && names.is_empty() && slots.is_empty() && maglev.is_empty()
     }
 }
 
@@ -105,6 +148,7 @@ impl std::fmt::Display for Shortage {
             Self::Services(limit) => write!(f, "the configured maximum of {limit} services is reached"),
             Self::ServicePorts(limit) => write!(f, "the map of services is full ({limit} service ports)"),
             Self::Frontends(limit) => write!(f, "the map of frontends has no room for it ({limit} frontends)"),
+            Self::Sets(limit) => write!(f, "its endpoints find no room in the map of sets ({limit} rows)"),
             Self::Slots(limit) => write!(f, "its endpoints find no room in the map of slots ({limit} slots)"),
             Self::Maglev(limit) => write!(f, "its lookup table finds no room in the Maglev map ({limit} elements)"),
             Self::Backends(limit) => write!(f, "its endpoints find no room in the map of backends ({limit} rows)"),

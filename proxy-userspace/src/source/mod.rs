@@ -43,6 +43,14 @@ pub struct Arrival {
 }
 
 impl SourceConfig {
+    /// Where the objects come from, in words: the addresses of an API server, or a directory.
+    pub async fn describe(&self) -> String {
+        match self {
+            Self::Kubernetes(config) => kubernetes::describe(config).await,
+            Self::Manifests(directory) => directory.display().to_string(),
+        }
+    }
+
     /// Sends messages until the receiver is gone. Each of the three kinds begins with a complete list; a directory
     /// without Node objects sends an empty one.
     ///

@@ -1,6 +1,9 @@
-use proxy_common::wire::{Address, Backend, Frontend, FrontendKey, LAYOUT, ServiceName};
+use proxy_common::wire::{
+    Address, Backend, Config, Frontend, FrontendKey, Kind, LAYOUT, Policy, Service, ServiceName, Sets,
+};
 use proxy_userspace::kernel::{Capacities, KernelError, Options, Runtime};
-use proxy_userspace::reconcile::Tables;
+use proxy_userspace::model::Family;
+use proxy_userspace::reconcile::{FilterMap, Tables};
 
 use crate::ours;
 use crate::sandbox::{CAPACITIES, sandbox};
@@ -21,6 +24,10 @@ fn key(port: u16) -> FrontendKey {
     FrontendKey { address, port: port.to_be(), protocol: 6, scope: 0 }
 }
 
+fn frontend(port: u16) -> Frontend {
+    Frontend::new(&key(port), port.into(), Policy::new(Kind::ClusterIp))
+}
+
 fn fill(tables: &mut impl Tables) {
     for id in 1..100 {
         tables.set_backend(id, Backend { port: id as u16, service: id, generation: 7, ..Backend::default() });
@@ -28,14 +35,18 @@ fn fill(tables: &mut impl Tables) {
     tables.set_backend_state(99, 2, 8);
     tables.set_slots(200, &[1, 2, 3]);
     tables.set_maglev(1000, &[4, 5]);
-    let services: Vec<_> = (1..=50).map(|id| (id, service(&format!("s{id}")))).collect();
-    tables.put_services(&services).unwrap();
-    let frontends: Vec<_> =
-        (1..=50).map(|port| (key(port), Frontend { service: port.into(), ..Frontend::default() })).collect();
+    tables.set_sets(40, Sets { service: 7, ..Sets::default() });
+    tables.set_service(7, Family::V6, 40);
+    tables.set_filter(FilterMap::Frontends, 3, 5);
+    tables.set_filter(FilterMap::Targets, 4, 6);
+    let names: Vec<_> = (1..=50).map(|id| (id, service(&format!("s{id}")))).collect();
+    tables.put_names(&names).unwrap();
+    let frontends: Vec<_> = (1..=50).map(|port| (key(port), frontend(port))).collect();
     tables.put_frontends(&frontends).unwrap();
     tables.put_local_addresses(&[key(0).address]).unwrap();
     tables.put_devices(&[(3, Default::default())]).unwrap();
-    tables.set_config(&proxy_common::wire::Config { udp_timeout: 17, ..Default::default() }).unwrap();
+    tables.set_config(&Config { rejects_per_tick: 17, ..Default::default() });
+    tables.set_epoch(9);
 }
 
 fn check(tables: &impl Tables) {
@@ -44,12 +55,16 @@ fn check(tables: &impl Tables) {
     assert_eq!(found.backends[99], Backend { port: 99, service: 99, generation: 8, flags: 2, ..Backend::default() });
     assert_eq!(found.slots[199..204], [0, 1, 2, 3, 0]);
     assert_eq!(found.maglev[1000..1003], [4, 5, 0]);
-    found.services.sort_by_key(|(id, _)| *id);
-    assert_eq!(found.services.len(), 50);
-    assert_eq!(found.services[49], (50, service("s50")));
+    assert_eq!(found.sets[40], Sets { service: 7, ..Sets::default() });
+    assert_eq!(found.services[7], Service { sets4: 0, sets6: 40 });
+    assert_eq!((found.frontend_filter[3], found.target_filter[4]), (5, 6));
+    assert_eq!((found.config.rejects_per_tick, found.config.epoch), (17, 9));
+    found.names.sort_by_key(|(id, _)| *id);
+    assert_eq!(found.names.len(), 50);
+    assert_eq!(found.names[49], (50, service("s50")));
     found.frontends.sort_by_key(|(_, frontend)| frontend.service);
     assert_eq!(found.frontends.len(), 50);
-    assert_eq!(found.frontends[0], (key(1), Frontend { service: 1, ..Frontend::default() }));
+    assert_eq!(found.frontends[0], (key(1), frontend(1)));
     assert_eq!(found.local_addresses, [key(0).address]);
     assert_eq!(found.devices, [(3, Default::default())]);
 }
@@ -159,8 +174,8 @@ fn deleting_what_is_not_there_is_no_error() {
         let keys: Vec<_> = (40..=60).map(key).collect();
         runtime.tables.delete_frontends(&keys).unwrap();
         assert_eq!(runtime.tables.snapshot().unwrap().frontends.len(), 39);
-        runtime.tables.delete_services(&[1, 2, 1]).unwrap();
-        assert_eq!(runtime.tables.snapshot().unwrap().services.len(), 48);
+        runtime.tables.delete_names(&[1, 2, 1]).unwrap();
+        assert_eq!(runtime.tables.snapshot().unwrap().names.len(), 48);
     });
 }
 

@@ -18,11 +18,11 @@ fn tables_are_read_beside_an_agent_and_without_one() {
             algorithm: 1,
             pad: [0; 2],
         };
-        agent.tables.put_services(&[(7, name), (3, name)]).unwrap();
+        agent.tables.put_names(&[(7, name), (3, name)]).unwrap();
         agent.tables.set_slots(5, &[9]);
         let check = || {
             let reader = Reader::open(&sandbox.pin_dir()).unwrap();
-            assert_eq!(reader.services().unwrap(), [(3, name), (7, name)]);
+            assert_eq!(reader.names().unwrap(), [(3, name), (7, name)]);
             assert_eq!(reader.slots().unwrap()[4..7], [0, 9, 0]);
             assert!(reader.frontends().unwrap().is_empty());
             assert!(reader.flows().unwrap().is_empty());

@@ -1,8 +1,9 @@
 //! A place of its own for a test: namespaces that vanish with the thread that holds them.
 
 use std::future::Future;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use aya::util::KernelVersion;
@@ -18,11 +19,16 @@ pub struct Sandbox {
 pub const CAPACITIES: Capacities = Capacities {
     services: 64,
     frontends: 64,
+    sets: 128,
     slots: 256,
     maglev: 1024,
     backends: 128,
     flows4: 256,
     flows6: 256,
+    opening4: 256,
+    opening6: 256,
+    proven4: 256,
+    proven6: 256,
     local_addresses: 32,
     devices: 32,
 };
@@ -111,6 +117,15 @@ pub fn modes() -> &'static [AttachMode] {
 /// `ip` in the namespaces of the calling thread.
 pub fn ip(arguments: &str) {
     run("ip", arguments);
+}
+
+/// Many lines of `ip` in the namespaces of the calling thread, at once and whatever becomes of one of them.
+pub fn batch(lines: &[String]) {
+    let mut command = Command::new("ip");
+    let mut child =
+        command.args(["-force", "-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
+    child.wait().unwrap();
 }
 
 /// Runs a command in the namespaces of the calling thread; what it prints.

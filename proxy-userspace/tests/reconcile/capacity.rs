@@ -42,7 +42,7 @@ fn the_last_of_too_many_services_is_refused_and_named() {
 
 #[test]
 fn the_default_maximum_is_10_000_services() {
-    let capacity = Capacity { services: 32_768, frontends: 65_536, ..ROOMY };
+    let capacity = Capacity { services: 32_768, frontends: 65_536, sets: 10_001, ..ROOMY };
     let mut tables = MemoryTables::new(capacity);
     let mut reconciler = Reconciler::adopt(&tables, Limits::default()).unwrap();
     let services = (0..10_001_u32).map(|at| {
@@ -53,7 +53,7 @@ fn the_default_maximum_is_10_000_services() {
     let report = reconciler.sync(&mut tables, services, Duration::ZERO);
     assert_eq!(report.problems.len(), 1);
     assert_eq!(report.problems[0].object, "Service default/s10000");
-    assert_eq!((tables.services.len(), tables.frontends.len()), (10_000, 10_000));
+    assert_eq!((tables.names.len(), tables.frontends.len()), (10_000, 10_000));
 }
 
 /// Fills one map with a service each way and expects the second to be refused until the first is gone.
@@ -84,6 +84,7 @@ fn every_map_can_be_the_one_that_is_full() {
     let a = [a];
     refuses(Capacity { services: 2, ..ROOMY }, &a, &b, "2 service ports");
     refuses(Capacity { frontends: 3, ..ROOMY }, &a, &b, "3 frontends");
+    refuses(Capacity { sets: 3, ..ROOMY }, &a, &b, "3 rows");
     refuses(Capacity { slots: 8, ..ROOMY }, &a, &b, "8 slots");
     refuses(Capacity { backends: 9, ..ROOMY }, &a, &b, "9 rows");
     let (a, b) = (a.map(maglev), b.map(maglev));
@@ -106,7 +107,7 @@ fn what_a_refused_service_had_stays_in_force_until_the_rest_fits() {
 
 #[test]
 fn nothing_leaks() {
-    let mut bench = Bench::new(Capacity { services: 4, frontends: 4, slots: 24, maglev: 3500, backends: 25 });
+    let mut bench = Bench::new(Capacity { services: 4, frontends: 4, sets: 3, slots: 24, maglev: 3500, backends: 25 });
     for round in 0..50_u8 {
         let endpoints: String = (0..12).map(|at| char::from(b'A' + (round + at) % 30)).collect();
         let web = maglev(port("a", 1, &["10.96.0.1:80"], &endpoints[..8]));

@@ -6,19 +6,24 @@ mod checked;
 mod economy;
 mod node;
 mod random;
+mod reader;
 mod view;
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
-
-use checked::{Checked, GRACE};
-use proxy_common::wire::{Address, FrontendFlags, FrontendKey, Scope};
-use proxy_userspace::{
-    desired::{Endpoint, Frontend, ServicePort, ServicePortName},
-    model::{Algorithm, ObjectName, Protocol},
-    reconcile::{Capacity, Limits, Reconciler, Report},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
 };
 
-const ROOMY: Capacity = Capacity { services: 64, frontends: 64, slots: 512, maglev: 8192, backends: 256 };
+use checked::{Checked, GRACE};
+use proxy_common::wire::{Address, BackendFlags, Filter, FrontendKey, Kind, Policy, Scope};
+use proxy_userspace::{
+    desired::{Endpoint, Frontend, ServicePort, ServicePortName, Sets},
+    model::{Algorithm, ObjectName, Protocol},
+    reconcile::{Capacity, FlowNeeds, Limits, Reconciler, Report},
+};
+
+const ROOMY: Capacity = Capacity { services: 64, frontends: 64, sets: 128, slots: 512, maglev: 8192, backends: 256 };
 
 /// A reconciler, its maps and what they are to hold.
 struct Bench {
@@ -62,7 +67,7 @@ impl Bench {
     }
 
     fn wait(&mut self, time: Duration) -> Report {
-        self.tables.now += time;
+        self.tables.wait(time);
         let now = self.tables.now;
         self.reconciler.retry(&mut self.tables, now)
     }
@@ -76,7 +81,22 @@ impl Bench {
     fn check(&self) {
         assert_eq!(view::of_tables(&self.tables.maps), view::of_services(&self.services));
         assert_eq!(view::serving(&self.tables.maps), view::to_serve(&self.services));
-        assert_eq!(self.tables.maps.services.len(), self.services.values().flatten().count());
+        assert_eq!(self.tables.maps.names.len(), self.services.values().flatten().count());
+        assert!(!self.tables.disturbed, "an epoch has ended and the next has not begun");
+    }
+
+    /// What the filters have after a sweep that found no flow: no bit too many.
+    fn check_filters(&mut self) {
+        self.wait(GRACE);
+        let now = self.tables.now;
+        self.reconciler.forget(&mut self.tables, &FlowNeeds::none(), now);
+        let maps = &self.tables.maps;
+        let ones = |words: &[u32]| words.iter().map(|word| word.count_ones() as usize).sum::<usize>();
+        let dialled = maps.frontends.keys().filter(|key| key.scope == Scope::ADDRESS);
+        let frontends: BTreeSet<u32> = dialled.map(|key| Filter::frontend(&key.address)).collect();
+        let serving = maps.backends.iter().filter(|row| row.flags & BackendFlags::SERVING != 0);
+        let targets: BTreeSet<u32> = serving.map(|row| Filter::target(&row.address, row.port, row.protocol)).collect();
+        assert_eq!((ones(&maps.frontend_filter), ones(&maps.target_filter)), (frontends.len(), targets.len()));
     }
 }
 
@@ -84,7 +104,8 @@ fn key(text: &str) -> FrontendKey {
     let (ip, port) = text.rsplit_once(':').unwrap();
     let (address, scope) = match ip {
         "node" => (Address::ANY, Scope::NODE_PORT4),
-        ip => (Address::from(ip.parse::<IpAddr>().unwrap()), Scope::ADDRESS),
+        "node6" => (Address::ANY, Scope::NODE_PORT6),
+        ip => (Address::from(ip.trim_matches(['[', ']']).parse::<IpAddr>().unwrap()), Scope::ADDRESS),
     };
     FrontendKey { address, port: port.parse::<u16>().unwrap().to_be(), protocol: Protocol::Tcp.number(), scope }
 }
@@ -95,9 +116,8 @@ fn port(name: &str, created: i64, frontends: &[&str], endpoints: &str) -> Servic
         .bytes()
         .map(|byte| Endpoint { address: IpAddr::from([10, 1, 0, byte]), port: 8080, local: false })
         .collect();
-    let set = (!backends.is_empty()).then_some(0);
-    let flags = if backends.is_empty() { 0 } else { FrontendFlags::HAS_ENDPOINTS };
-    let frontend = |text: &&str| Frontend { key: key(text), flags, inside: set, outside: set };
+    let cluster: Vec<u32> = (0..backends.len() as u32).collect();
+    let frontend = |text: &&str| Frontend { key: key(text), policy: Policy::new(Kind::ClusterIp) };
     ServicePort {
         name: ServicePortName {
             namespace: "default".into(),
@@ -107,7 +127,7 @@ fn port(name: &str, created: i64, frontends: &[&str], endpoints: &str) -> Servic
         },
         created,
         algorithm: Algorithm::Random,
-        sets: set.map(|_| (0..backends.len() as u32).collect()).into_iter().collect(),
+        sets: [Some(Sets { has_endpoints: !cluster.is_empty(), cluster, local: Vec::new() }), None],
         backends,
         frontends: frontends.iter().map(frontend).collect(),
     }

@@ -1,16 +1,20 @@
 //! Whatever happens in whatever order: the maps end up as if they were compiled from scratch, and every packet in
 //! between finds the old state of its service or the new one.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use proptest::prelude::*;
+use proxy_common::wire::Policy;
 use proxy_userspace::{
-    desired::{Endpoint, Frontend, ServicePort, ServicePortName},
+    desired::{Endpoint, Frontend, ServicePort, ServicePortName, Sets},
     model::{Algorithm, ObjectName, Protocol},
     reconcile::{Capacity, Writes},
 };
 
-use crate::{Bench, key, view};
+use crate::{
+    Bench, key,
+    view::{self, View},
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -22,31 +26,61 @@ enum Step {
     Wait(u64),
     /// A write during the next change fails.
     Fail(u32),
+    /// The agent is killed during the next change, after so many writes.
+    Kill(u32),
 }
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-const KEYS: [&str; 6] = ["10.96.0.1:80", "10.96.0.2:80", "192.0.2.1:80", "192.0.2.2:80", "node:30000", "node:30001"];
+/// By family.
+const KEYS: [&[&str]; 2] = [
+    &["10.96.0.1:80", "10.96.0.2:80", "192.0.2.1:80", "192.0.2.2:80", "node:30000", "node:30001"],
+    &["[fd96::1]:80", "[fd96::2]:80", "node6:30000"],
+];
+
+/// What one family adds to a service port: last bytes of endpoints and whether they are local, members of the sets,
+/// whether somebody could serve, and frontends with their policies.
+#[derive(Clone, Debug)]
+struct Part {
+    endpoints: BTreeMap<u8, bool>,
+    masks: [u8; 2],
+    has_endpoints: bool,
+    frontends: BTreeMap<usize, u32>,
+}
+
+fn part(family: usize) -> impl Strategy<Value = Option<Part>> {
+    let endpoints = prop::collection::btree_map(1..7_u8, any::<bool>(), 0..6);
+    let frontends = prop::collection::btree_map(0..KEYS[family].len(), 0..0x1000_u32, 0..4);
+    // A mask twice, since both sets of a port may well be the same.
+    let masks = prop_oneof![any::<[u8; 2]>(), any::<u8>().prop_map(|mask| [mask; 2])];
+    let part = (endpoints, masks, any::<bool>(), frontends)
+        .prop_map(|(endpoints, masks, has_endpoints, frontends)| Part { endpoints, masks, has_endpoints, frontends });
+    prop::option::weighted(if family == 0 { 0.9 } else { 0.4 }, part)
+}
 
 fn service_port(name: usize, created: i64, port: &'static str) -> impl Strategy<Value = ServicePort> {
-    let endpoints = prop::collection::btree_map(1..7_u8, any::<bool>(), 0..6);
-    let frontends = prop::collection::btree_map(0..KEYS.len(), any::<[u8; 3]>(), 0..4);
-    (endpoints, frontends, any::<[u8; 2]>(), 0..4_u8).prop_map(move |(endpoints, frontends, masks, algorithm)| {
-        let backends: Vec<Endpoint> = endpoints
-            .into_iter()
-            .map(|(last, local)| Endpoint { address: [10, 1, 0, last].into(), port: 8080, local })
-            .collect();
-        let mut sets: Vec<Vec<u32>> = Vec::new();
-        for mask in masks {
-            let set: Vec<u32> = (0..backends.len() as u32).filter(|at| mask >> at & 1 != 0).collect();
-            if !set.is_empty() && !sets.contains(&set) {
-                sets.push(set);
-            }
-        }
-        let pick = |choice: u8| Some(usize::from(choice) % 3).filter(|&at| at < sets.len());
-        let frontend = |(at, [inside, outside, flags]): (usize, [u8; 3])| {
-            let (inside, outside) = (pick(inside), pick(outside));
-            Frontend { key: key(KEYS[at]), flags: u32::from(flags & 3), inside, outside }
-        };
+    (part(0), part(1), 0..4_u8).prop_map(move |(v4, v6, algorithm)| {
+        let (mut backends, mut frontends) = (Vec::new(), Vec::new());
+        let mut family = 0;
+        let sets = [v4, v6].map(|part| {
+            family += 1;
+            let part = part?;
+            let first = backends.len() as u32;
+            backends.extend(part.endpoints.iter().map(|(&last, &local)| {
+                let address = if family == 1 {
+                    IpAddr::from([10, 1, 0, last])
+                } else {
+                    IpAddr::from([0xfd01, 0, 0, 0, 0, 0, 0, u16::from(last)])
+                };
+                Endpoint { address, port: 8080, local }
+            }));
+            let policy =
+                |(&at, &bits): (&usize, &u32)| Frontend { key: key(KEYS[family - 1][at]), policy: Policy(bits) };
+            frontends.extend(part.frontends.iter().map(policy));
+            let [cluster, local] = part.masks.map(|mask| {
+                (0..part.endpoints.len() as u32).filter(|at| mask >> at & 1 != 0).map(|at| first + at).collect()
+            });
+            Some(Sets { cluster, local, has_endpoints: part.has_endpoints })
+        });
         ServicePort {
             name: ServicePortName {
                 namespace: "default".into(),
@@ -56,7 +90,7 @@ fn service_port(name: usize, created: i64, port: &'static str) -> impl Strategy<
             },
             created,
             algorithm: if algorithm == 0 { Algorithm::Maglev } else { Algorithm::Random },
-            frontends: frontends.into_iter().map(frontend).collect(),
+            frontends,
             backends,
             sets,
         }
@@ -78,6 +112,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         4 => (0..3000_u64).prop_map(Step::Wait),
         2 => (0..6_u32).prop_map(Step::Fail),
+        4 => (0..25_u32).prop_map(Step::Kill),
     ]
 }
 
@@ -89,14 +124,15 @@ fn after(step: &Step, services: &Services) -> Services {
         Step::Apply(ports) => drop(services.insert(ports[0].name.service(), ports.clone())),
         Step::Remove(name) => drop(services.remove(&ObjectName::new("default", NAMES[*name]))),
         Step::Sync(list) => services = list.iter().map(|ports| (ports[0].name.service(), ports.clone())).collect(),
-        Step::Restart | Step::Wait(_) | Step::Fail(_) => {}
+        Step::Restart | Step::Wait(_) | Step::Fail(_) | Step::Kill(_) => {}
     }
     services
 }
 
 fn run(bench: &mut Bench, step: &Step) {
     let wanted = after(step, &bench.services);
-    bench.tables.allowed = vec![view::of_tables(&bench.tables.maps), view::of_services(&wanted)];
+    let to_be = View { sets: view::all_sets(&wanted), ..view::of_services(&wanted) };
+    bench.tables.allowed = vec![view::of_tables(&bench.tables.maps), to_be];
     let unchanged = wanted == bench.services;
     bench.services = wanted;
     let now = bench.tables.now;
@@ -116,10 +152,23 @@ fn run(bench: &mut Bench, step: &Step) {
             bench.tables.failing = Some(*writes);
             return;
         }
+        Step::Kill(writes) => {
+            bench.tables.dies_after = Some(*writes);
+            return;
+        }
     };
+    let has_died = bench.tables.is_dead();
+    if has_died {
+        bench.tables.dies_after = None;
+        bench.tables.failing = None;
+        report = bench.restart();
+        assert!(report.error.is_none());
+    }
+    bench.tables.dies_after = None;
     if unchanged && !matches!(step, Step::Sync(_)) {
-        // A set that no frontend names, since an older service has them all, is not found again: that is all.
-        assert_eq!(Writes { slots: 0, maglev: 0, ..report.writes }, Writes::default(), "{step:?}");
+        // Of what is gone, the map ceases to name the sets after a while; a new agent begins a new epoch.
+        let config = u64::from(has_died || matches!(step, Step::Restart));
+        assert_eq!(Writes { services: 0, ..report.writes }, Writes { config, ..Writes::default() }, "{step:?}");
     }
     while report.error.is_some() {
         let at = bench.reconciler.retry_at().expect("a failed write is tried again");
@@ -135,19 +184,23 @@ proptest! {
 
     #[test]
     fn the_maps_follow_the_services(steps in prop::collection::vec(step(), 1..25)) {
-        let capacity = Capacity { services: 64, frontends: 16, slots: 2000, maglev: 80_000, backends: 1000 };
+        let capacity =
+            Capacity { services: 64, frontends: 16, sets: 200, slots: 2000, maglev: 80_000, backends: 1000 };
         let mut bench = Bench::new(capacity);
         for step in &steps {
             run(&mut bench, step);
         }
+        bench.tables.allowed.clear();
+        (bench.tables.failing, bench.tables.dies_after) = (None, None);
+        bench.check_filters();
     }
 
     #[test]
     fn a_service_is_in_the_maps_whole_or_as_it_was(steps in prop::collection::vec(step(), 1..25)) {
-        let mut bench = Bench::new(Capacity { services: 6, frontends: 7, slots: 16, maglev: 1400, backends: 16 });
+        let mut bench = Bench::new(Capacity { services: 6, frontends: 7, sets: 9, slots: 16, maglev: 1400, backends: 16 });
         // What each service was when it was last not refused.
         let mut in_force = Services::new();
-        for step in steps.iter().filter(|step| !matches!(step, Step::Fail(_) | Step::Restart)) {
+        for step in steps.iter().filter(|step| !matches!(step, Step::Fail(_) | Step::Restart | Step::Kill(_))) {
             let wanted = after(step, &bench.services);
             bench.services = wanted.clone();
             match step {
@@ -165,7 +218,7 @@ proptest! {
         bench.services.clear();
         bench.sync();
         bench.wait(crate::checked::GRACE);
-        let full = crate::port("full", 1, &KEYS, "abcdefghijklmno");
+        let full = crate::port("full", 1, KEYS[0], "abcdefghijklmno");
         prop_assert_eq!(bench.apply(&[full]).problems, []);
         bench.check();
     }

@@ -87,7 +87,11 @@ impl Target {
 
 fn main() -> Result<()> {
     match Command::parse().verb {
-        Verb::Serve { name, port } => Ok(server::serve(&name, port)?),
+        Verb::Serve { name, port } => {
+            // The first process of a container ends by no signal that it does not handle.
+            ctrlc::set_handler(|| std::process::exit(0))?;
+            Ok(server::serve(&name, port)?)
+        }
         Verb::Http { target, options } => print(&http(target.to, &options, target.stop().as_ref())),
         Verb::Udp { target, options } => print(&udp(target.to, &options, target.stop().as_ref())?),
         Verb::Stream { target, options } => print(&stream(target.to, &options, target.stop().as_ref())),

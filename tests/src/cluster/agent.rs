@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::{
-    CLUSTER_CIDRS, Cluster, Namespace, Node, Place, Process, binary,
+    CLUSTER_CIDRS, Cluster, Namespace, Node, Place, Probe, Process, binary,
     place::log_file,
     process::{self, Lifetime},
 };
@@ -88,6 +88,14 @@ impl Agent {
             !line.contains("not ready") && line.split(|c: char| !c.is_alphanumeric()).any(|word| word == "ready")
         };
         self.process.wait_for_line(self.recipe.options.timeout, ready)
+    }
+
+    /// Asks its health endpoints.
+    ///
+    /// # Errors
+    /// Nobody answers there.
+    pub fn probe(&self, path: &str) -> Result<Probe> {
+        Probe::send(&self.recipe.namespace, path)
     }
 
     /// `SIGKILL`: no time to say anything to anybody.

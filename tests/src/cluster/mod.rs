@@ -30,10 +30,11 @@ mod node;
 mod place;
 mod plan;
 mod pod;
+mod probe;
 mod process;
 pub mod residue;
 mod stage;
-mod sysctl;
+pub(crate) mod sysctl;
 
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,7 @@ pub use node::Node;
 pub use place::{Place, Site};
 pub use plan::{Addresses, CLUSTER_CIDRS, Family, SERVICE_CIDRS, service_addresses};
 pub use pod::Pod;
+pub use probe::Probe;
 pub use process::{Lifetime, Process};
 pub use stage::{Stage, eventually};
 
@@ -111,6 +113,11 @@ impl Cluster {
     /// The directory of objects that the agents read.
     pub fn manifests(&self) -> &Manifests {
         &self.manifests
+    }
+
+    /// Writes the Node objects anew, as they were at first.
+    pub fn write_node_objects(&self) -> Result<()> {
+        self.manifests.nodes(&self.nodes)
     }
 
     /// Logs and other files of this cluster; gone with it.

@@ -29,7 +29,8 @@ pub fn snapshot(namespace: &Namespace) -> Result<BTreeMap<String, String>> {
     })
 }
 
-fn collect(directory: &Path, values: &mut BTreeMap<String, String>) {
+/// All that can be read below a directory of `/proc/sys`, but for counters that move on their own.
+pub(crate) fn collect(directory: &Path, values: &mut BTreeMap<String, String>) {
     const MOVING: [&str; 3] = ["nf_conntrack_count", "random", "stable_secret"];
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {

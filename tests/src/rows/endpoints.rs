@@ -27,7 +27,7 @@ pub(super) fn rows() -> Vec<Row> {
             ]
         })
         .collect();
-    rows.extend(Kind::all().filter(|kind| kind.protocol == 6).flat_map(|kind| [port_reused(kind), direct_reuse(kind)]));
+    rows.extend(Kind::all().filter(|kind| kind.protocol == 6).flat_map(|kind| [port_reused(kind), second_hook(kind)]));
     rows
 }
 
@@ -45,6 +45,7 @@ fn moved(kind: Kind, world: &World, to: SocketAddr) -> World {
     moved.backends.extend(old);
     moved.backends.insert(20, new);
     moved.slots.insert(16, 20);
+    moved.config.epoch += 1;
     moved
 }
 
@@ -70,12 +71,12 @@ fn endpoint_gone(kind: Kind) -> Row {
     }
 }
 
-/// The first packet of the client's to `backend`, from whatever port but the client's own.
-fn from_another_port(kind: Kind, backend: SocketAddr) -> Expected {
+/// The first packet of `client` to `backend`, from whatever port but its own.
+pub(super) fn from_another_port(client: SocketAddr, backend: SocketAddr, kind: Kind) -> Expected {
     Expected::Given(Box::new(move |output| {
         let port = ends(&output[14..]).expect("a packet").0.port();
-        assert!(port != kind.client().port() && port >= 1024, "source port {port}");
-        kind.open((kind.client().ip(), port).into(), backend)
+        assert!(port != client.port() && port >= 1024, "source port {port}");
+        kind.open((client.ip(), port).into(), backend)
     }))
 }
 
@@ -88,9 +89,9 @@ fn direct_from_the_same_port(kind: Kind) -> Row {
         .step(
             Hook::PodIngress,
             Input::Packet(kind.open(client, backend)),
-            from_another_port(kind, backend),
+            from_another_port(client, backend, kind),
             Verdict::Translate,
-            &[Reason::NewFlow],
+            &[Reason::DirectFlow],
         )
         .translates(Hook::PodEgress, &kind.answer(backend, client), &kind.answer(vip, client))
         .not_xdp()
@@ -109,7 +110,7 @@ fn shared_backend(kind: Kind) -> Row {
         .step(
             Hook::PodIngress,
             Input::Packet(kind.open(client, other)),
-            from_another_port(kind, backend),
+            from_another_port(client, backend, kind),
             Verdict::Translate,
             &[Reason::NewFlow],
         )
@@ -144,13 +145,13 @@ fn ports_exhausted(kind: Kind) -> Row {
         .drops(Hook::UplinkIngress, &kind.open((client.ip(), 40001).into(), vip), Reason::PortsExhausted)
 }
 
-/// A connection straight to the backend from a port that has just been used through the frontend is kept apart only
-/// after the flow was quiet for a tick: the same SYN may have met another hook a moment ago.
-fn direct_reuse(kind: Kind) -> Row {
+/// A packet that was translated at one device is left alone at the next: it comes from a pod, and those of other nodes
+/// are not entered.
+fn second_hook(kind: Kind) -> Row {
     let (client, vip, backend) = (kind.client(), kind.cluster_ip(), kind.local());
     let world = World::default().cluster_ip(vip, &kind.service(&[(backend, true)]));
     Row::new(kind.name("a translated SYN that meets a second hook"), world)
-        .opens(Hook::UplinkIngress, &kind.open(client, vip), &kind.open(client, backend))
+        .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))
         .then(Hook::OverlayIngress, &kind.open(client, backend), Verdict::Pass)
         .translates(Hook::PodEgress, &kind.answer(backend, client), &kind.answer(vip, client))
 }

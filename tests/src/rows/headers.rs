@@ -9,15 +9,10 @@ use proxy_common::{
 use super::{Expected, Hosts, Input, Row, walks::Kind, world::World};
 use crate::packet::{Packet, Transport};
 
-const TAG: u16 = 0x8100;
-const SERVICE_TAG: u16 = 0x88a8;
-
 pub(super) fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = Kind::all()
         .flat_map(|kind| {
             [
-                shaped(kind, "one VLAN tag", |packet| packet.tagged(TAG, 100)),
-                shaped(kind, "two VLAN tags", |packet| packet.tagged(SERVICE_TAG, 5).tagged(TAG, 100)),
                 shaped(kind, "an odd length", |packet| packet.payload(vec![9; 7])),
                 shaped(kind, "no payload", |packet| packet.payload(Vec::new())),
             ]

@@ -4,6 +4,7 @@
 mod endpoints;
 mod headers;
 mod refusals;
+mod strangers;
 mod walks;
 pub mod world;
 
@@ -98,7 +99,12 @@ impl Row {
 
     /// The same, past the stack: it comes in and leaves by the uplink.
     pub fn opens_past_the_stack(self, packet: &Packet, then: &Packet) -> Self {
-        self.becomes(Hook::UplinkIngress, packet, then, Verdict::Forward, &[Reason::NewFlow])
+        self.becomes(Hook::UplinkIngress, packet, then, Verdict::Forward, &[Reason::NewFlow, Reason::FastPath])
+    }
+
+    /// A packet straight to what is a backend too: its flow is entered, and it stays as it is.
+    pub fn enters(self, hook: Hook, packet: &Packet) -> Self {
+        self.becomes(hook, packet, packet, Verdict::Translate, &[Reason::DirectFlow])
     }
 
     /// A packet of a known flow: it becomes another, and nothing is counted.
@@ -213,5 +219,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Every row.
 pub fn all() -> Vec<Row> {
-    [walks::rows(), headers::rows(), refusals::rows(), endpoints::rows()].into_iter().flatten().collect()
+    [walks::rows(), headers::rows(), refusals::rows(), endpoints::rows(), strangers::rows()]
+        .into_iter()
+        .flatten()
+        .collect()
 }

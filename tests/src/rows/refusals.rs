@@ -5,7 +5,7 @@ use proxy_common::{
     maglev,
     reason::{Hook, Reason},
     verdict::Verdict,
-    wire::Address,
+    wire::{Address, Device},
 };
 
 use super::{
@@ -20,8 +20,6 @@ pub(super) fn rows() -> Vec<Row> {
         .flat_map(|kind| {
             [
                 refused(kind, "10: no endpoint anywhere", |packet| packet),
-                refused(kind, "10: no endpoint, VLAN tag", |packet| packet.tagged(0x8100, 7)),
-                refused(kind, "10: no endpoint, two VLAN tags", |packet| packet.tagged(0x88a8, 7).tagged(0x8100, 8)),
                 refused(kind, "10: no endpoint, long packet", |packet| packet.payload(vec![3; 900])),
                 refused(kind, "10: no endpoint, no payload", |packet| packet.payload(Vec::new())),
                 refused(kind, "10: no endpoint, options or extension header", with_options),
@@ -51,7 +49,6 @@ fn answer(packet: &Packet) -> Packet {
     };
     let about = &bytes[packet.l3()..packet.l3() + headers + 8];
     let mut error = Packet::port_unreachable(packet.destination.ip(), packet.source.ip(), about);
-    error.tags.clone_from(&packet.tags);
     error.identification = 0;
     // Internetwork control, RFC 1812 4.3.2.5.
     error.tos = if packet.source.is_ipv6() { 0 } else { 0xc0 };
@@ -122,8 +119,7 @@ fn no_node_address(kind: Kind) -> Row {
     let (client, vip) = (kind.outside(), kind.node_port());
     let service = kind.service(&[(kind.remote(), false)]);
     let mut world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
-    world.uplink.address4 = Address::ANY;
-    world.uplink.address6 = Address::ANY;
+    world.uplink = Device::default();
     let mut fallback = world.clone();
     fallback.config.node4 = kind.addresses.node.into();
     fallback.config.node6 = kind.addresses.node.into();
@@ -166,8 +162,8 @@ fn maglev_choice(kind: Kind) -> Row {
     maglev::fill(&mut table, &mut members);
     const BASE: u32 = 100;
     world.maglev = (BASE..).zip(table.iter().copied()).collect();
-    for frontend in world.frontends.values_mut() {
-        (frontend.inside.maglev_base, frontend.inside.maglev_size) = (BASE, size);
+    for sets in world.sets.values_mut() {
+        (sets.cluster.maglev_base, sets.cluster.maglev_size) = (BASE, size);
     }
     let mut row = Row::new(kind.name("Maglev"), world.clone());
     for port in 40000_u16..40008 {

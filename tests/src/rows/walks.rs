@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use proxy_common::{
     reason::{Hook, Reason},
     verdict::Verdict,
-    wire::FrontendFlags,
+    wire::ConfigFlags,
 };
 
 use super::{
@@ -56,7 +56,7 @@ impl Kind {
     }
 
     pub fn service(&self, backends: &[(SocketAddr, bool)]) -> Service {
-        Service { id: 1, protocol: self.protocol, backends: backends.to_vec(), flags: 0 }
+        Service { id: 1, protocol: self.protocol, backends: backends.to_vec(), masquerades_pods: false }
     }
 
     pub fn client(&self) -> SocketAddr {
@@ -101,6 +101,7 @@ pub(super) fn rows() -> Vec<Row> {
                 too_long_for_the_fast_path(kind),
                 segments_that_fit(kind),
                 tagged(kind),
+                past_the_stack_where_nobody_looks(kind),
                 pod_to_node_port(kind),
                 pod_to_node_port_masqueraded(kind),
                 hairpin(kind),
@@ -191,16 +192,38 @@ fn too_long_for_the_fast_path(kind: Kind) -> Row {
     )
 }
 
-/// A tag belongs to the link that the packet came by.
+/// A frame of a VLAN is met again at that VLAN's device, if there is one.
 fn tagged(kind: Kind) -> Row {
     let (client, vip, backend) = (kind.outside(), kind.node_port(), kind.remote());
     let service = kind.service(&[(backend, false)]);
     let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
-    Row::new(kind.name("5: VLAN tag: through the stack"), world).opens(
-        Hook::UplinkIngress,
-        &kind.open(client, vip).tagged(0x8100, 100),
-        &kind.open(client, backend).tagged(0x8100, 100),
-    )
+    Row::new(kind.name("a frame of a VLAN"), world)
+        .passes(Hook::UplinkIngress, &kind.open(client, vip).tagged(0x8100, 100), &[])
+        .passes(Hook::UplinkIngress, &kind.open(client, vip).tagged(0x88a8, 5).tagged(0x8100, 100), &[])
+        .passes(Hook::PodIngress, &kind.open(kind.client(), vip).tagged(0x8100, 100), &[])
+}
+
+/// The fast path is counted once a flow, at its first packet.
+fn past_the_stack_where_nobody_looks(kind: Kind) -> Row {
+    let (client, vip, backend) = (kind.outside(), kind.node_port(), kind.remote());
+    let service = kind.service(&[(backend, false)]);
+    let fast = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
+    let mut world = fast.clone();
+    world.config.flags &= !(ConfigFlags::FAST4 | ConfigFlags::FAST6);
+    Row::new(kind.name("5: through the stack while somebody looks there, past it when nobody does"), world.clone())
+        .opens(Hook::UplinkIngress, &kind.open(client, vip), &kind.open(client, backend))
+        .then(Hook::UplinkEgress, &kind.open(kind.mask(), backend), Verdict::Translate)
+        .translates(Hook::UplinkIngress, &kind.answer(backend, kind.mask()), &kind.answer(backend, client))
+        .becomes(
+            Hook::UplinkIngress,
+            &kind.data(client, vip),
+            &kind.data(kind.mask(), backend).ttl(63),
+            Verdict::Forward,
+            &[],
+        )
+        .after(fast)
+        .translates(Hook::UplinkIngress, &kind.data(client, vip), &kind.data(client, backend))
+        .after(world)
 }
 
 fn segments_that_fit(kind: Kind) -> Row {
@@ -224,7 +247,7 @@ fn pod_to_node_port(kind: Kind) -> Row {
 
 fn pod_to_node_port_masqueraded(kind: Kind) -> Row {
     let (client, vip, backend) = (kind.client(), kind.node_port(), kind.remote());
-    let service = Service { flags: FrontendFlags::MASQUERADE_INSIDE, ..kind.service(&[(backend, false)]) };
+    let service = Service { masquerades_pods: true, ..kind.service(&[(backend, false)]) };
     let world = World::default().node_port(kind.addresses.v6, vip.port(), &service, false);
     Row::new(kind.name("6: pod to NodePort, masqueraded, remote backend"), world)
         .opens(Hook::PodIngress, &kind.open(client, vip), &kind.open(client, backend))

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, bail};
 use aya::{
     Ebpf,
@@ -7,7 +9,7 @@ use proxy_common::{
     datapath::Link,
     programs,
     reason::{Hook, Reason},
-    wire::{Config, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, Wire, counter_index, map},
+    wire::{Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, Wire, counter_index, map},
 };
 
 use super::{
@@ -23,6 +25,8 @@ use crate::{
 /// The programs in the kernel, run by `BPF_PROG_TEST_RUN` with maps of their own.
 pub struct Kernel {
     ebpf: Ebpf,
+    /// The words of the filters.
+    filters: BTreeMap<&'static str, Vec<u32>>,
     devices: Devices,
     /// What comes in by the uplink is run by the XDP program.
     xdp: bool,
@@ -71,7 +75,7 @@ impl Kernel {
     /// # Errors
     /// Without root, or where the kernel refuses an object.
     pub fn load(sizes: object::Sizes, devices: Devices, xdp: bool) -> anyhow::Result<Self> {
-        Ok(Self { ebpf: object::open(sizes, 0)?, devices, xdp })
+        Ok(Self { ebpf: object::open(sizes, 0)?, filters: BTreeMap::new(), devices, xdp })
     }
 
     /// Enters flows into `FLOWS4`.
@@ -79,7 +83,7 @@ impl Kernel {
     /// # Errors
     /// Of the system calls.
     pub fn enter4(&mut self, flows: impl IntoIterator<Item = (FlowKey4, Flow4)>) -> anyhow::Result<()> {
-        let mut map = HashMap::<&mut MapData, Bytes<16>, Bytes<36>>::try_from(self.map(map::FLOWS4)?)?;
+        let mut map = HashMap::<&mut MapData, Bytes<16>, Bytes<32>>::try_from(self.map(map::FLOWS4)?)?;
         flows.into_iter().try_for_each(|(key, flow)| map.insert(bytes(&key), bytes(&flow), 0)).map_err(Into::into)
     }
 
@@ -88,7 +92,7 @@ impl Kernel {
     /// # Errors
     /// Of the system calls.
     pub fn enter6(&mut self, flows: impl IntoIterator<Item = (FlowKey6, Flow6)>) -> anyhow::Result<()> {
-        let mut map = HashMap::<&mut MapData, Bytes<40>, Bytes<60>>::try_from(self.map(map::FLOWS6)?)?;
+        let mut map = HashMap::<&mut MapData, Bytes<40>, Bytes<56>>::try_from(self.map(map::FLOWS6)?)?;
         flows.into_iter().try_for_each(|(key, flow)| map.insert(bytes(&key), bytes(&flow), 0)).map_err(Into::into)
     }
 
@@ -97,7 +101,7 @@ impl Kernel {
     /// # Errors
     /// Of the system calls.
     pub fn add_frontends(&mut self, rows: &[(FrontendKey, Frontend)]) -> anyhow::Result<()> {
-        let mut map = HashMap::<&mut MapData, Bytes<20>, Bytes<40>>::try_from(self.map(map::FRONTENDS)?)?;
+        let mut map = HashMap::<&mut MapData, Bytes<20>, Bytes<12>>::try_from(self.map(map::FRONTENDS)?)?;
         rows.iter().try_for_each(|(key, row)| map.insert(bytes(key), bytes(row), 0)).map_err(Into::into)
     }
 
@@ -106,7 +110,7 @@ impl Kernel {
     /// # Errors
     /// Of the system calls.
     pub fn remove_frontends(&mut self, rows: &[(FrontendKey, Frontend)]) -> anyhow::Result<()> {
-        let mut map = HashMap::<&mut MapData, Bytes<20>, Bytes<40>>::try_from(self.map(map::FRONTENDS)?)?;
+        let mut map = HashMap::<&mut MapData, Bytes<20>, Bytes<12>>::try_from(self.map(map::FRONTENDS)?)?;
         rows.iter().try_for_each(|(key, _)| map.remove(&bytes(key))).map_err(Into::into)
     }
 
@@ -154,6 +158,17 @@ impl Kernel {
         Ok(())
     }
 
+    /// Sets the bits of `numbers` and clears those that were set before.
+    fn filter(&mut self, name: &'static str, bits: u32, numbers: impl Iterator<Item = u32>) -> anyhow::Result<()> {
+        let mut words = vec![0_u32; Filter::words(bits) as usize];
+        for (word, bit) in numbers.map(Filter::place) {
+            words[word as usize] |= bit;
+        }
+        let before = self.filters.insert(name, words.clone()).unwrap_or_else(|| vec![0; words.len()]);
+        let changed = (0..).zip(words.into_iter().zip(before)).filter(|(_, (now, before))| now != before);
+        self.set::<4, u32>(name, changed.map(|(index, (now, _))| (index, now)))
+    }
+
     fn zero(&mut self, name: &str, rows: u32) -> anyhow::Result<()> {
         let cpus = aya::util::nr_cpus().map_err(|(what, cause)| anyhow::anyhow!("{what}: {cause}"))?;
         let mut map = PerCpuArray::<&mut MapData, u64>::try_from(self.map(name)?)?;
@@ -170,21 +185,25 @@ impl Runner for Kernel {
     }
 
     fn install(&mut self, world: &World) -> anyhow::Result<()> {
-        self.clear::<16, 36>(map::FLOWS4)?;
-        self.clear::<40, 60>(map::FLOWS6)?;
+        self.clear::<16, 32>(map::FLOWS4)?;
+        self.clear::<40, 56>(map::FLOWS6)?;
         self.zero(map::COUNTERS, proxy_common::wire::COUNTERS)?;
         self.zero(map::REJECTS, 1)?;
         self.update(world)
     }
 
     fn update(&mut self, world: &World) -> anyhow::Result<()> {
-        self.fill::<20, 40, _, _>(map::FRONTENDS, world.frontends.clone())?;
+        self.fill::<20, 12, _, _>(map::FRONTENDS, world.frontends.clone())?;
         self.fill::<16, 4, _, _>(map::LOCAL_ADDRESSES, world.local_addresses.iter().map(|&address| (address, 1_u32)))?;
         let uplink = self.devices.uplink;
-        self.fill::<4, 32, _, _>(map::DEVICES, [(uplink, world.uplink)])?;
+        self.fill::<4, { size_of::<Device>() }, _, _>(map::DEVICES, [(uplink, world.uplink)])?;
+        self.set::<8, _>(map::SERVICES, world.services.clone())?;
+        self.set::<48, _>(map::SETS, world.sets.clone())?;
         self.set::<4, u32>(map::SLOTS, world.slots.clone())?;
         self.set::<4, u32>(map::MAGLEV, world.maglev.clone())?;
         self.set::<32, _>(map::BACKENDS, world.backends.clone())?;
+        self.filter(map::FRONTEND_FILTER, Filter::FRONTENDS, world.frontend_numbers())?;
+        self.filter(map::TARGET_FILTER, Filter::TARGETS, world.target_numbers())?;
         self.set::<{ size_of::<Config>() }, _>(map::CONFIG, [(0, world.config)])
     }
 

@@ -3,22 +3,28 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{SchedClassifier, Xdp},
 };
-use proxy_common::{programs, wire::map};
+use proxy_common::{datapath::Seats, programs, wire::map};
 use proxy_userspace::object;
+
+use crate::rows::world::SEATS;
 
 /// Elements of each map that the loader sizes.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     pub frontends: u32,
+    /// Service ids, and rows of their sets.
+    pub services: u32,
     pub slots: u32,
     pub maglev: u32,
     pub backends: u32,
     pub flows: u32,
+    /// Of each ring of flows that have not proved themselves, on each CPU.
+    pub seats: u32,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { frontends: 64, slots: 256, maglev: 4096, backends: 256, flows: 4096 }
+        Self { frontends: 64, services: 64, slots: 256, maglev: 4096, backends: 256, flows: 4096, seats: SEATS }
     }
 }
 
@@ -38,7 +44,13 @@ pub fn open(sizes: Sizes, log_level: u8) -> anyhow::Result<Ebpf> {
         .map_max_entries(map::FLOWS6, sizes.flows)
         .map_max_entries(map::LOCAL_ADDRESSES, 64)
         .map_max_entries(map::DEVICES, 64)
-        .map_max_entries(map::SERVICES, 64)
+        .map_max_entries(map::NAMES, 64)
+        .map_max_entries(map::SERVICES, sizes.services)
+        .map_max_entries(map::SETS, sizes.services)
+        .map_max_entries(map::OPENING4, sizes.seats)
+        .map_max_entries(map::OPENING6, sizes.seats)
+        .map_max_entries(map::PROVEN4, Seats::all(sizes.flows))
+        .map_max_entries(map::PROVEN6, Seats::all(sizes.flows))
         .override_global(aya_log::LEVEL, &log_level, true)
         .load(object::DATAPATH)
         .context("loading the kernel object")

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use proxy_common::reason::Hook;
-use proxy_userspace::model::{Algorithm, Protocol, Settings};
+use proxy_userspace::model::{Protocol, Settings};
 use serde_json::{Value, json};
 
 use crate::{
@@ -35,7 +35,7 @@ fn row_22_everybody_may_dial_a_cluster_ip_and_pods_keep_their_address() {
 
 #[test]
 fn row_22_masquerade_all_is_about_cluster_ips() {
-    let settings = Settings { masquerade_all: true, algorithm: Algorithm::Random };
+    let settings = Settings { masquerade_all: true, ..Settings::default() };
     let world = world(settings, external("Local"));
     assert!(world.masquerades(POD, "10.96.0.1:80"));
     assert!(!world.masquerades(POD, "203.0.113.1:80"));

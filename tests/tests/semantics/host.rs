@@ -92,12 +92,16 @@ fn backend(client: SocketAddr, (source, address): (SocketAddr, SocketAddr)) -> A
 
 fn contents(maps: &MemoryTables) -> world::World {
     world::World {
-        config: maps.config.expect("the agent has written it"),
+        config: maps.config,
         frontends: maps.frontends.iter().map(|(&key, &frontend)| (key, frontend)).collect(),
+        services: (0..).zip(maps.services.iter().copied()).collect(),
+        // As in the kernel, index 0 is no row.
+        sets: (0..).zip(maps.sets.iter().copied()).skip(1).collect(),
         slots: (0..).zip(maps.slots.iter().copied()).collect(),
         maglev: (0..).zip(maps.maglev.iter().copied()).collect(),
         backends: (0..).zip(maps.backends.iter().copied()).collect(),
         local_addresses: maps.local_addresses.iter().copied().collect(),
         uplink: maps.devices[&UPLINK],
+        flows: world::FLOWS,
     }
 }

@@ -19,11 +19,12 @@ use std::{
 
 use host::{Answer, Host};
 use proxy_common::reason::{Hook, Reason};
+use proxy_tests::rows::world;
 use proxy_userspace::{
-    desired::{NodeSettings, node_state},
+    desired::{NodeSettings, Seats, node_state},
     model::{
-        Changes, Cluster, Delta, EndpointSlice, Event, Interface, Node, NodePortAddresses, ObjectName, Problem,
-        Protocol, Service, Settings,
+        Changes, Cluster, Delta, DetectLocal, EndpointSlice, Event, Interface, Node, NodePortAddresses, ObjectName,
+        Problem, Protocol, Service, Settings,
     },
     reconcile::{Capacity, Limits, MemoryTables, Reconciler},
 };
@@ -40,6 +41,8 @@ const UPLINK: u32 = 2;
 /// How many flows are opened to learn where flows go.
 const FLOWS: u16 = 100;
 
+const CAPACITY: Capacity = Capacity { services: 64, frontends: 64, sets: 192, slots: 512, maglev: 8192, backends: 256 };
+
 /// This node: its cluster, its maps and the time.
 struct World {
     cluster: Cluster,
@@ -55,18 +58,20 @@ impl World {
     }
 
     fn with(settings: Settings, node_port_addresses: &[&str], cluster_cidrs: &[&str]) -> Self {
+        let cluster_cidrs = cluster_cidrs.iter().map(|text| text.parse().unwrap()).collect();
+        let settings = Settings { detect_local: DetectLocal::ClusterCidr(cluster_cidrs), ..settings };
         let list: Vec<String> = node_port_addresses.iter().map(ToString::to_string).collect();
         let settings_of_node = NodeSettings {
             node_port_addresses: NodePortAddresses::parse(&list).unwrap().unwrap_or_default(),
-            cluster_cidrs: cluster_cidrs.iter().map(|text| text.parse().unwrap()).collect(),
+            node_ports_before: Vec::new(),
             bind_address: None,
             masquerade_ports: 61000..=65535,
-            udp_timeout: 100,
-            tcp_timeout: 100,
+            timeouts: world::TIMEOUTS,
             rejects_per_tick: FLOWS.into(),
+            seats: Seats { opening: [world::SEATS; 2], proven: [world::SEATS; 2] },
+            fast: [true; 2],
         };
-        let mut maps =
-            MemoryTables::new(Capacity { services: 64, frontends: 64, slots: 512, maglev: 8192, backends: 256 });
+        let mut maps = MemoryTables::new(CAPACITY);
         let mut reconciler = Reconciler::adopt(&maps, Limits::default()).unwrap();
         reconciler.sync(&mut maps, [], Duration::ZERO);
         let cluster = Cluster::new("here", settings);
@@ -130,7 +135,7 @@ impl World {
     /// All answers that clients with this address get who open a flow to `dialled`.
     fn answers(&self, client: &str, dialled: &str, protocol: Protocol) -> BTreeSet<Answer> {
         let (mut client, dialled): (SocketAddr, SocketAddr) = (client.parse().unwrap(), dialled.parse().unwrap());
-        let is_pod = self.settings.cluster_cidrs.iter().any(|net| net.contains(&client.ip()));
+        let is_pod = self.maps.config.is_pod(&client.ip().into()) == Some(true);
         let hook = if is_pod { Hook::PodIngress } else { Hook::UplinkIngress };
         let host = Host::new(&self.maps, 0);
         let dial = |port: u16| {
@@ -172,15 +177,22 @@ impl World {
 }
 
 fn interfaces() -> Vec<Interface> {
-    let interface = |index, name: &str, addresses: &[&str]| Interface {
+    let interface = |index, name: &str, addresses: &[&str], networks: &[&str]| Interface {
         index,
         name: name.into(),
+        controller: None,
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        networks: networks.iter().map(|text| text.parse().unwrap()).collect(),
     };
     vec![
-        interface(1, "lo", &["127.0.0.1", "::1"]),
-        interface(UPLINK, "eth0", &["192.0.2.1", "192.0.2.9", "fd02::1"]),
-        interface(3, "veth1", &["fe80::1"]),
+        interface(1, "lo", &["127.0.0.1", "::1"], &[]),
+        interface(
+            UPLINK,
+            "eth0",
+            &["192.0.2.1", "192.0.2.9", "fd02::1"],
+            &["192.0.2.1/24", "192.0.2.9/24", "fd02::1/64"],
+        ),
+        interface(3, "veth1", &["fe80::1"], &[]),
     ]
 }
 

@@ -10,17 +10,64 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::setup::Kernel;
-use crate::{command, workspace};
+use crate::{command, libraries, workspace};
 
 /// The first process; runs what [`Image::add_suite`] was given.
 const INIT: &str = include_str!("init.sh");
 
 /// Programs that suites start.
-const TOOLS: [&str; 8] = ["bpftool", "bridge", "ethtool", "ip", "nft", "nsenter", "nstat", "tc"];
+const TOOLS: [&str; 12] = [
+    "bpftool",
+    "bridge",
+    "ethtool",
+    "ip",
+    "ip6tables-legacy",
+    "ip6tables-nft",
+    "iptables-legacy",
+    "iptables-nft",
+    "nft",
+    "nsenter",
+    "nstat",
+    "tc",
+];
 
-/// What clusters of namespaces, and programs on their devices, are made of. Kernels that have one built in are fine.
-const MODULES: [&str; 9] =
-    ["veth", "bridge", "br_netfilter", "vxlan", "8021q", "tun", "sch_ingress", "cls_bpf", "nf_tables"];
+/// What clusters of namespaces, and programs on their devices, are made of, and the firewalls that people put there.
+/// Kernels that have one built in are fine.
+const MODULES: [&str; 27] = [
+    "veth",
+    "bridge",
+    "br_netfilter",
+    "vxlan",
+    "8021q",
+    "tun",
+    "sch_ingress",
+    "cls_bpf",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_compat",
+    "nft_ct",
+    "nft_masq",
+    "nft_synproxy",
+    "iptable_filter",
+    "iptable_mangle",
+    "iptable_nat",
+    "iptable_raw",
+    "ip6table_filter",
+    "ip6table_mangle",
+    "ip6table_nat",
+    "ip6table_raw",
+    "xt_CT",
+    "xt_MASQUERADE",
+    "xt_nat",
+    "xt_comment",
+    "xfrm_user",
+];
+
+/// What only some kernels have, and suites look for.
+const OPTIONAL: [&str; 1] = ["nfnetlink_hook"];
+
+/// Where Debian's iptables finds its matches and targets.
+const XTABLES: &str = "/usr/lib/x86_64-linux-gnu/xtables";
 
 /// A folder that becomes the initramfs.
 pub struct Image {
@@ -45,8 +92,14 @@ impl Image {
             let file = workspace::find_program(tool).with_context(|| format!("{tool} is missing"))?;
             image.add_program(&file, &format!("bin/{tool}"))?;
         }
+        image.add_extensions()?;
         command::run(Command::new("depmod").arg("--basedir").arg(&kernel.root).arg(&kernel.release))?;
         MODULES.iter().try_for_each(|module| image.add_module(kernel, module))?;
+        for module in OPTIONAL {
+            if let Err(error) = image.add_module(kernel, module) {
+                eprintln!("xtask: {error}");
+            }
+        }
         Ok(image)
     }
 
@@ -60,12 +113,16 @@ impl Image {
             fs::copy(from, &to).map(drop).with_context(|| format!("cannot copy {}", from.display()))
         };
         copy(file, to)?;
-        // Static programs have none, and ldd fails.
-        let libraries = command::output(Command::new("ldd").arg(file)).unwrap_or_default();
-        libraries
-            .split_whitespace()
-            .filter(|word| word.starts_with('/'))
-            .try_for_each(|library| copy(Path::new(library), library))
+        libraries::of(Path::new("/"), file).iter().try_for_each(|library| copy(library, &library.to_string_lossy()))
+    }
+
+    /// What the iptables load while they run.
+    fn add_extensions(&mut self) -> Result<()> {
+        for entry in fs::read_dir(XTABLES).with_context(|| format!("cannot list {XTABLES}"))? {
+            let file = entry?.path();
+            self.add_program(&file, &file.to_string_lossy())?;
+        }
+        Ok(())
     }
 
     /// A program with the debug information that its build has left in it: memory of the machine holds all of this.

@@ -4,11 +4,12 @@ mod bpf_linker;
 mod kernel;
 mod packages;
 mod rust_src;
+mod static_target;
 
 use anyhow::{Context as _, Result};
 
 pub use kernel::Kernel;
-pub use packages::{Package, download};
+pub use packages::Package;
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -24,6 +25,11 @@ pub fn build_tools() -> Result<()> {
     bpf_linker::ensure().context("bpf-linker, which links the kernel programs")
 }
 
+/// What programs without libraries are built with.
+pub fn static_tools(target: &str) -> Result<()> {
+    static_target::ensure(target)
+}
+
 /// What test clusters are made and looked at with.
 pub fn cluster_tools() -> Result<()> {
     packages::ensure(&[
@@ -31,6 +37,7 @@ pub fn cluster_tools() -> Result<()> {
         Package { program: "sysctl", name: "procps" },
         Package { program: "nsenter", name: "util-linux" },
         Package { program: "nft", name: "nftables" },
+        Package { program: "iptables-legacy", name: "iptables" },
         Package { program: "ethtool", name: "ethtool" },
         Package { program: "bpftool", name: "bpftool" },
         Package { program: "iperf3", name: "iperf3" },
@@ -46,6 +53,21 @@ pub fn virtual_machine_tools() -> Result<()> {
         Package { program: "modprobe", name: "kmod" },
         Package { program: "strip", name: "binutils" },
         Package { program: "xz", name: "xz-utils" },
+    ])
+}
+
+/// What a kind cluster and its node image are made with. Netavark and its name server lie outside of the path.
+pub fn kind_tools() -> Result<()> {
+    packages::ensure(&[
+        Package { program: "podman", name: "podman" },
+        Package { program: "/usr/lib/podman/netavark", name: "netavark" },
+        Package { program: "/usr/lib/podman/aardvark-dns", name: "aardvark-dns" },
+        Package { program: "runc", name: "runc" },
+        Package { program: "iptables", name: "iptables" },
+        Package { program: "ip", name: "iproute2" },
+        Package { program: "nsenter", name: "util-linux" },
+        Package { program: "mmdebstrap", name: "mmdebstrap" },
+        Package { program: "cc", name: "gcc" },
     ])
 }
 

@@ -32,7 +32,7 @@ pub fn ensure() -> Result<()> {
     from_distribution(&sysroot)
 }
 
-fn sysroot() -> Result<PathBuf> {
+pub(super) fn sysroot() -> Result<PathBuf> {
     let Some(printed) = command::output(command::in_workspace("rustc").args(["--print", "sysroot"])) else {
         bail!("the Rust toolchain {TOOLCHAIN} is missing: run `rustup toolchain install {TOOLCHAIN}`");
     };

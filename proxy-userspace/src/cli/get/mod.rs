@@ -1,5 +1,5 @@
 mod backends;
-mod drops;
+mod counters;
 mod flows;
 mod names;
 mod services;
@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
+use self::counters::Which;
 use super::target::PinDir;
 use crate::kernel::read::Reader;
 
@@ -32,7 +33,9 @@ enum What {
     Backends,
     /// Entries of the flow tables
     Flows,
-    /// Packets that were dropped, rejected or left alone, by hook and reason, and new flows
+    /// Packets that were translated anew, left alone, rejected or dropped, by hook and reason
+    Counters,
+    /// Of these, the ones that were rejected or dropped
     Drops,
 }
 
@@ -55,7 +58,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         What::Services => show(&services::rows(&reader)?, args.output),
         What::Backends => show(&backends::rows(&reader)?, args.output),
         What::Flows => show(&flows::rows(&reader)?, args.output),
-        What::Drops => show(&drops::rows(&reader)?, args.output),
+        What::Counters => show(&counters::rows(&reader, Which::All)?, args.output),
+        What::Drops => show(&counters::rows(&reader, Which::Drops)?, args.output),
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) struct Names(HashMap<u32, ServiceName>);
 
 impl Names {
     pub fn read(reader: &Reader) -> Result<Self, KernelError> {
-        Ok(Self(reader.services()?.into_iter().collect()))
+        Ok(Self(reader.names()?.into_iter().collect()))
     }
 
     pub fn has(&self, id: u32) -> bool {

@@ -4,6 +4,8 @@ mod attach;
 pub(super) mod clsact;
 mod device;
 mod inventory;
+mod listing;
+mod message;
 mod role;
 pub(super) mod tcx;
 mod watch;
@@ -16,6 +18,8 @@ pub use role::Role;
 
 use super::{AttachMode, KernelError, Programs};
 use crate::model::Interface;
+use crate::own_thread;
+use attach::Attacher;
 use watch::{Command, Watcher};
 
 /// How roles are given to devices. The patterns (`*` any text, `?` one character) are matched against device names; the
@@ -44,8 +48,7 @@ pub struct Attached {
     pub reason: &'static str,
 }
 
-/// A device that should carry our programs and does not. It is tried again with every change of a device, and every
-/// few seconds.
+/// A device that should carry our programs and does not. It is tried again every second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
     pub name: String,
@@ -59,13 +62,16 @@ pub struct Attachments {
     pub failed: Vec<Failed>,
 }
 
-/// Watches the devices of the network namespace in a task of its own, and keeps programs on them once told so.
+/// Watches the devices of the network namespace in a task of its own, and keeps programs on them, once told so, from a
+/// thread of its own.
 ///
-/// Dropping it ends the task; the programs stay on the devices and go on working.
+/// Dropping it ends both, in the background; the programs stay on the devices and go on working.
 pub struct Links {
     commands: mpsc::Sender<Command>,
     interfaces: channel::Receiver<Vec<Interface>>,
     attachments: channel::Receiver<Attachments>,
+    /// Ends the thread when it is dropped.
+    _attacher: oneshot::Receiver<()>,
 }
 
 impl Links {
@@ -73,12 +79,15 @@ impl Links {
     /// tokio runtime whose threads are in it.
     ///
     /// # Errors
-    /// [`KernelError::Netlink`] where listing fails.
+    /// [`KernelError::Netlink`] where listing fails, [`KernelError::Thread`].
     pub async fn start(programs: Programs, options: LinkOptions) -> Result<Self, KernelError> {
         let (commands, receiver) = mpsc::channel(8);
-        let (watcher, interfaces, attachments) = Watcher::start(programs, options).await?;
+        let (orders, taken) = mpsc::unbounded_channel();
+        let (attacher, attachments) = Attacher::new(programs, options.mode);
+        let (watcher, interfaces) = Watcher::start(options, orders).await?;
+        let attacher = own_thread::spawn("attacher", attacher.run(taken)).map_err(KernelError::Thread)?;
         tokio::spawn(watcher.run(receiver));
-        Ok(Self { commands, interfaces, attachments })
+        Ok(Self { commands, interfaces, attachments, _attacher: attacher })
     }
 
     /// All devices with their addresses, sorted by index; changes are told as they happen.

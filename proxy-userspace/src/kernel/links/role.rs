@@ -4,6 +4,7 @@ use wildmatch::WildMatch;
 
 use super::LinkOptions;
 use super::device::{Device, Kind};
+use super::inventory::Inventory;
 
 /// Which programs a device gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,7 +49,7 @@ const fn none(reason: &'static str) -> Decision {
 /// that carries it. That is harmless: a flow entry names a tuple *before* its translation, so the second program does
 /// not know what the first has translated. Ports are left out where their bridge or bond takes part, since one
 /// of the two is enough.
-pub fn decide(device: &Device, all: &[Device], node_addresses: &[IpAddr], options: &LinkOptions) -> Decision {
+pub fn decide(device: &Device, inventory: &Inventory, options: &LinkOptions) -> Decision {
     if device.kind == Kind::Loopback {
         return none("loopback: the node's own sockets");
     }
@@ -68,7 +69,7 @@ pub fn decide(device: &Device, all: &[Device], node_addresses: &[IpAddr], option
     if named(&options.overlays) {
         return role(Role::Overlay, "configured");
     }
-    let surroundings = Surroundings { device, all, node_addresses };
+    let surroundings = Surroundings { device, inventory, node_addresses: &options.node_addresses };
     match device.kind {
         Kind::Loopback | Kind::Other => none("does not lead to another machine or a pod"),
         Kind::Tunnel => role(Role::Overlay, "a tunnel"),
@@ -80,7 +81,7 @@ pub fn decide(device: &Device, all: &[Device], node_addresses: &[IpAddr], option
 
 struct Surroundings<'a> {
     device: &'a Device,
-    all: &'a [Device],
+    inventory: &'a Inventory,
     node_addresses: &'a [IpAddr],
 }
 
@@ -95,7 +96,7 @@ impl Surroundings<'_> {
         if self.holds_node_address() {
             return role(Role::Uplink, "holds the address of the node");
         }
-        if self.has_outward_address() && self.device.gateway {
+        if self.device.has_outward_address() && self.device.gateway {
             return role(Role::Uplink, "has an address and a route with a gateway");
         }
         role(Role::PodLink, "its other end is elsewhere")
@@ -110,15 +111,15 @@ impl Surroundings<'_> {
         if has_address && self.device.gateway {
             return role(Role::Uplink, "a bridge with an address and a route with a gateway");
         }
-        let outward = |port: &&Device| matches!(port.kind, Kind::Hardware | Kind::Bond | Kind::Stacked);
-        if has_address && self.ports().any(|port| outward(&port)) {
+        let outward = |port: &Device| matches!(port.kind, Kind::Hardware | Kind::Bond | Kind::Stacked);
+        if has_address && self.inventory.ports(self.device.index).any(outward) {
             return role(Role::Uplink, "a bridge with an address and a port that leads out");
         }
         none("a bridge without a way out: its ports carry the programs")
     }
 
     fn outward(&self) -> Decision {
-        match self.controller().map(|controller| &controller.kind) {
+        match self.inventory.controller(self.device).map(|controller| &controller.kind) {
             Some(Kind::Bond) => return none("a port of a bond, which carries the programs"),
             Some(Kind::Bridge) if self.device.peer_elsewhere => {}
             Some(Kind::Bridge) => return none("a port of a bridge, which carries the programs if it leads out"),
@@ -136,17 +137,8 @@ impl Surroundings<'_> {
         none("has no address")
     }
 
-    fn controller(&self) -> Option<&Device> {
-        let index = self.device.controller?;
-        self.all.iter().find(|device| device.index == index)
-    }
-
     fn is_bridge_port(&self) -> bool {
-        self.controller().is_some_and(|controller| controller.kind == Kind::Bridge)
-    }
-
-    fn ports(&self) -> impl Iterator<Item = &Device> {
-        self.all.iter().filter(|device| device.controller == Some(self.device.index))
+        self.inventory.controller(self.device).is_some_and(|controller| controller.kind == Kind::Bridge)
     }
 
     fn leads_elsewhere(&self) -> bool {
@@ -155,18 +147,10 @@ impl Surroundings<'_> {
 
     /// Some CNIs put the node's address on the host side of every pod link as well: then it marks none of them.
     fn holds_node_address(&self) -> bool {
-        let has = |device: &Device, ip: &IpAddr| device.addresses.iter().any(|address| address.ip == *ip);
         self.node_addresses.iter().any(|ip| {
-            has(self.device, ip)
-                && self.all.iter().filter(|other| other.kind == self.device.kind && has(other, ip)).count() == 1
+            self.device.addresses.iter().any(|address| address.ip == *ip)
+                && self.inventory.holders(*ip, self.device.kind) == 1
         })
-    }
-
-    /// An address with a network behind it. Routed CNIs give the host side of a pod link the pod's gateway address as a
-    /// host prefix (/32, /128).
-    fn has_outward_address(&self) -> bool {
-        let bits = |ip: &IpAddr| if ip.is_ipv4() { 32 } else { 128 };
-        self.device.global_addresses().any(|address| address.prefix < bits(&address.ip))
     }
 }
 

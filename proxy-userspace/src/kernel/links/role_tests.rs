@@ -1,6 +1,7 @@
 use proxy_common::datapath::Link;
 
 use super::super::device::DeviceAddress;
+use super::super::inventory::Touched;
 use super::*;
 
 fn device(index: u32, name: &str, kind: Kind) -> Device {
@@ -8,7 +9,9 @@ fn device(index: u32, name: &str, kind: Kind) -> Device {
         index,
         name: name.into(),
         kind,
+        up: true,
         link: Some(Link::Ethernet),
+        peer: None,
         peer_elsewhere: false,
         controller: None,
         addresses: Vec::new(),
@@ -18,7 +21,8 @@ fn device(index: u32, name: &str, kind: Kind) -> Device {
 
 fn with(mut device: Device, cidr: &str) -> Device {
     let net: ipnet::IpNet = cidr.parse().unwrap();
-    device.addresses.push(DeviceAddress { ip: net.addr(), prefix: net.prefix_len(), global: true, poor: false });
+    let (ip, prefix) = (net.addr(), net.prefix_len());
+    device.addresses.push(DeviceAddress { ip, prefix, far: ip, global: true, poor: false, secondary: false });
     device
 }
 
@@ -35,8 +39,12 @@ fn gateway(device: Device) -> Device {
 }
 
 fn roles(devices: &[Device], options: &LinkOptions) -> Vec<Option<Role>> {
-    let node = ["192.168.0.1".parse().unwrap()];
-    devices.iter().map(|device| decide(device, devices, &node, options).role).collect()
+    let options = LinkOptions { node_addresses: vec!["192.168.0.1".parse().unwrap()], ..options.clone() };
+    let mut inventory = Inventory::default();
+    inventory.replace(devices.to_vec(), &mut Touched::default());
+    let gateways = devices.iter().filter(|device| device.gateway).map(|device| device.index).collect();
+    inventory.set_gateways(&gateways, &mut Touched::default());
+    devices.iter().map(|device| decide(device, &inventory, &options).role).collect()
 }
 
 const POD: Option<Role> = Some(Role::PodLink);

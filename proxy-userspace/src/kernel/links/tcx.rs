@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -72,15 +72,21 @@ impl Tcx {
         self.links.get(&(index, direction)).is_some_and(|pinned| is_on(pinned.link.as_fd(), index))
     }
 
-    /// Takes our programs off all devices but those that `keep` names.
-    pub fn retain(&mut self, keep: impl Fn(u32) -> bool) -> io::Result<()> {
-        let leaving: Vec<_> = self.links.keys().filter(|(index, _)| !keep(*index)).copied().collect();
-        for key in leaving {
-            if let Some(pinned) = self.links.remove(&key) {
+    /// Takes our programs off a device, which may be gone.
+    pub fn leave(&mut self, index: u32) -> io::Result<()> {
+        for direction in Direction::ALL {
+            if let Some(pinned) = self.links.get(&(index, direction)) {
                 detach(pinned.link.as_fd(), &pinned.path)?;
+                self.links.remove(&(index, direction));
             }
         }
         Ok(())
+    }
+
+    /// Takes our programs off all devices but those that `keep` names.
+    pub fn retain(&mut self, keep: impl Fn(u32) -> bool) -> io::Result<()> {
+        let leaving: BTreeSet<u32> = self.links.keys().map(|(index, _)| *index).filter(|index| !keep(*index)).collect();
+        leaving.into_iter().try_for_each(|index| self.leave(index))
     }
 }
 

@@ -15,6 +15,7 @@ const CREATE: u32 = 0;
 const LOOKUP_ELEM: u32 = 1;
 const UPDATE_ELEM: u32 = 2;
 const DELETE_ELEM: u32 = 3;
+const LOOKUP_AND_DELETE_ELEM: u32 = 21;
 const LOOKUP_BATCH: u32 = 24;
 const UPDATE_BATCH: u32 = 26;
 const DELETE_BATCH: u32 = 27;
@@ -92,6 +93,18 @@ pub unsafe fn update<K: Wire, V: Wire>(map: BorrowedFd<'_>, key: &K, value: &V) 
     unsafe { bpf(UPDATE_ELEM, &mut element) }.map(drop)
 }
 
+/// As [`update`], but fails with `AlreadyExists` where the key is there.
+///
+/// # Safety
+/// See the module.
+pub unsafe fn insert<K: Wire, V: Wire>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    const NOEXIST: u64 = 1;
+    let (key, value) = (address(std::slice::from_ref(key)), address(std::slice::from_ref(value)));
+    let mut element = Element { map: number(map), key, value, flags: NOEXIST, ..Element::default() };
+    // SAFETY: the kernel reads one key and one value.
+    unsafe { bpf(UPDATE_ELEM, &mut element) }.map(drop)
+}
+
 /// # Safety
 /// See the module.
 pub unsafe fn delete<K: Wire>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
@@ -107,6 +120,20 @@ pub unsafe fn lookup<K: Wire, V: Wire>(map: BorrowedFd<'_>, key: &K, value: &mut
     let mut element = Element { map: number(map), key, value: address_mut(value), ..Element::default() };
     // SAFETY: the kernel reads one key and writes one value, or one for each CPU.
     unsafe { bpf(LOOKUP_ELEM, &mut element) }.map(drop)
+}
+
+/// Removes an element of a hash map and returns what it was (Linux 5.14), in one step.
+///
+/// # Safety
+/// See the module.
+pub unsafe fn take<K: Wire, V: Wire>(map: BorrowedFd<'_>, key: &K) -> io::Result<V> {
+    let mut value = [V::new_zeroed()];
+    let key = address(std::slice::from_ref(key));
+    let mut element = Element { map: number(map), key, value: address_mut(&mut value), ..Element::default() };
+    // SAFETY: the kernel reads one key and writes one value.
+    unsafe { bpf(LOOKUP_AND_DELETE_ELEM, &mut element) }?;
+    let [value] = value;
+    Ok(value)
 }
 
 /// Writes all pairs (Linux 5.6). An error comes with the number of pairs that were written before it.

@@ -22,6 +22,7 @@ use self::{
     access::{Environment, parse_address},
     connection::{Connection, Limits},
     credentials::Credentials,
+    servers::Servers,
     watch::watch,
 };
 use super::{Closed, Message, Outlet, SourceError};
@@ -36,6 +37,18 @@ pub struct KubernetesConfig {
     /// are taken to be servers of one cluster with a certificate for `kubernetes.default.svc` each.
     pub servers: Vec<String>,
 }
+
+/// The addresses that are connected to, as far as they are known: what is wrong with the settings is not told here.
+pub(super) async fn describe(config: &KubernetesConfig) -> String {
+    let environment = Environment::of_process();
+    let Ok(given) = config.addresses(&environment) else { return UNKNOWN.to_owned() };
+    match Credentials::new(config.kubeconfig.clone(), given, environment).current().await {
+        Ok(access) => Servers::new(access.addresses.clone()).to_string(),
+        Err(_) => UNKNOWN.to_owned(),
+    }
+}
+
+const UNKNOWN: &str = "the API server";
 
 /// Runs until the receiver is gone.
 pub(super) async fn run(

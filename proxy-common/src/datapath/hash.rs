@@ -1,20 +1,4 @@
-use super::Tables;
-use crate::wire::{Address, Backend, Set};
-
-/// The backend of a new flow and its id. `None` when the tables changed under the reader: the slot belongs to another
-/// service port by now.
-#[inline(always)]
-pub fn select<T: Tables>(tables: &T, service: u32, set: &Set, hash: impl FnOnce() -> u32) -> Option<(u32, Backend)> {
-    let id = if set.maglev_size != 0 {
-        tables.maglev(set.maglev_base.wrapping_add(hash() % set.maglev_size))
-    } else {
-        // The upper half of the product is uniform over 0..count without a division.
-        let choice = (u64::from(tables.random()) * u64::from(set.count)) >> 32;
-        tables.slot(set.base.wrapping_add(choice as u32))
-    }?;
-    let backend = tables.backend(id)?;
-    (backend.service == service).then_some((id, backend))
-}
+use crate::wire::Address;
 
 /// What a Maglev table is asked with: the client and the port it dialled, so that every node that gets the flow
 /// answers alike.

@@ -3,7 +3,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Longest namespace, service or port name in bytes: a DNS label (RFC 1123).
 pub const NAME_LEN: usize = 63;
 
-/// Value of `SERVICES` (HASH without preallocation, key = service id as u32, 0 is never used): the name behind an id,
+/// Value of `NAMES` (HASH without preallocation, key = service id as u32, 0 is never used): the name behind an id,
 /// so that what is in the kernel can be shown and adopted without the agent that wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -1,0 +1,51 @@
+//! `cargo xtask kind`: a real Kubernetes cluster on this machine, made by an unmodified kind. It needs neither a container
+//! registry nor an engine that was there before: all of it is made from Debian's packages and Go's modules.
+
+mod cache;
+mod cluster;
+mod configuration;
+mod control_groups;
+mod down;
+mod engine;
+mod image_store;
+mod interrupt;
+mod node_base;
+mod node_image;
+mod parameters;
+mod pod_network;
+mod program;
+mod progress;
+mod proxy;
+mod scripts;
+mod state;
+mod status;
+mod system_images;
+mod up;
+mod workloads;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+#[derive(clap::Args)]
+pub struct Options {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Make a cluster. The first run builds all it is made of (minutes), later ones take it from the cache
+    Up(up::Options),
+    /// Show what is up, and how one gets in
+    Status,
+    /// Remove the cluster, and leave the machine as it was
+    Down,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    match &options.verb {
+        Verb::Up(options) => up::run(options),
+        Verb::Status => status::run(),
+        Verb::Down => down::run(),
+    }
+}
