@@ -75,7 +75,12 @@ impl State {
             Ok(draft) => draft,
             Err(error) => return self.stand_in(error),
         };
-        let is_issued_anew = self.issue(&draft).await?;
+        let is_issued_anew = match self.issue(&draft).await {
+            Ok(is_new) => is_new,
+            // What the same plugin issued before is over, or was refused.
+            Err(error) if self.good.as_ref().is_some_and(|(last, _)| last.plugin == draft.plugin) => return Err(error),
+            Err(error) => return self.stand_in(error),
+        };
         if let Some((last, good)) = &self.good
             && *last == draft
             && !is_issued_anew
@@ -86,7 +91,11 @@ impl State {
         }
         let issued = self.issued.as_ref().map(|(_, issued)| issued);
         match Access::new(&draft, issued, environment) {
-            Err(error) => self.stand_in(error),
+            Err(error) => {
+                // If it is what a plugin issued that is of no use, it is to be asked again.
+                self.issued = None;
+                self.stand_in(error)
+            }
             Ok(access) => {
                 if self.warnings != draft.warnings {
                     self.warnings.clone_from(&draft.warnings);

@@ -20,6 +20,7 @@ use http::{
     header::{AUTHORIZATION, PROXY_AUTHORIZATION},
     uri::Scheme,
 };
+use kube::client::ConfigExt;
 use rustls::{ClientConfig, pki_types::ServerName};
 
 pub(super) use self::{
@@ -83,7 +84,7 @@ impl Environment {
         Self { proxies, service, account }
     }
 
-    /// Whether there is something to go by where nothing is given.
+    /// Whether it names an API server, as in every pod.
     pub(super) fn is_pod(&self) -> bool {
         self.service.is_some()
     }
@@ -137,6 +138,7 @@ impl Access {
             let password = proxied.and_then(|proxied| proxied.first()?.basic_auth().cloned());
             client.headers.extend(password.map(|value| (PROXY_AUTHORIZATION, value)));
         }
+        client.extra_headers_layer().map_err(|error| format!("as: {error}"))?;
         Ok(Self {
             addresses: draft.addresses.clone(),
             tls: tls::client_config(&draft.trust, identity.as_ref())?,

@@ -58,7 +58,7 @@ impl Proxies {
         Some(Self { fixed: Some(fixed), ..self })
     }
 
-    /// The proxy to ask `address` through. Its URL has a port.
+    /// The proxy to ask `address` through; `None`: directly.
     pub(in super::super) fn of(&self, address: &Uri) -> Option<&Intercept> {
         if self.fixed.is_some() {
             return self.fixed.as_ref();

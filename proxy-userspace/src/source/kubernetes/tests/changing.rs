@@ -187,7 +187,9 @@ async fn what_a_plugin_issued_may_end() {
     server.end_watches(410, "Expired");
     assert_eq!(source.listed().await, ["a"]);
     assert_eq!(authorization(&server), "Bearer y");
-    assert!(runs(&folder).len() >= 2);
+    let runs = runs(&folder);
+    assert!(runs.len() >= 2);
+    assert_eq!(runs[0]["spec"], serde_json::json!({"interactive": false}), "of the cluster only if it asks");
 }
 
 #[tokio::test]
@@ -279,13 +281,19 @@ async fn a_plugin_that_fails_is_named() {
 #[tokio::test]
 async fn a_plugin_that_failed_is_run_again() {
     let (_server, running) = secure_server().await;
-    let folder = Folder::new();
-    folder.write("token", "x");
-    let user = plugin(&folder, &format!("test -e there || exit 1\n{}", issuing("")), "");
-    let mut source = Source::of_kubeconfig(&folder.write("config", kubeconfig(&cluster(&running), &user)));
-    assert!(source.problem().await.to_string().contains("exec: sh: exit status: 1"));
-    folder.write("there", "");
-    assert_eq!(source.listed().await, ["a"]);
+    let useless = "{\"clientKeyData\": \"x\", \"clientCertificateData\": \"x\"}";
+    let useless =
+        format!("echo '{{\"apiVersion\": \"client.authentication.k8s.io/v1\", \"status\": {useless}}}'; exit 0");
+    for (failure, expected) in [("exit 1", "exec: sh: exit status: 1"), (&useless, "client-key: ")] {
+        let folder = Folder::new();
+        folder.write("token", "x");
+        let user = plugin(&folder, &format!("test -e there || {{ {failure}; }}\n{}", issuing("")), "");
+        let mut source = Source::of_kubeconfig(&folder.write("config", kubeconfig(&cluster(&running), &user)));
+        let problem = source.problem().await.to_string();
+        assert!(problem.contains(expected), "{problem}");
+        folder.write("there", "");
+        assert_eq!(source.listed().await, ["a"]);
+    }
 }
 
 #[tokio::test]

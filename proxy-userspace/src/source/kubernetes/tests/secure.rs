@@ -7,7 +7,10 @@ use super::{
     authority::{Authority, Signed, expired, params},
     service,
 };
-use crate::source::kubernetes::access::tests::{Folder, kubeconfig};
+use crate::{
+    model::Delta,
+    source::kubernetes::access::tests::{Folder, kubeconfig},
+};
 
 /// A server with one Service.
 fn server() -> FakeServer {
@@ -122,6 +125,35 @@ async fn a_client_certificate_that_is_replaced_on_disk_is_used() {
     server.end_watches(410, "Expired");
     assert_eq!(source.listed().await, ["a"]);
     assert_eq!(server.requests().last().unwrap().certificate, Some(second.der()));
+}
+
+#[tokio::test]
+async fn an_authority_that_is_replaced_on_disk_is_used() {
+    let (first, second, folder, server) = (Authority::new(), Authority::new(), Folder::new(), server());
+    folder.write("ca.pem", &first.pem);
+    let running = server.start_tls("127.0.0.1:0", first.server(&["127.0.0.1"]).server_config()).await;
+    let (address, port) = (running.address.to_string(), running.port());
+    let cluster = format!("server: \"https://127.0.0.1:{port}\", certificate-authority: ca.pem");
+    let mut source = Source::of_kubeconfig(&folder.write("config", kubeconfig(&cluster, "")));
+    assert_eq!(source.listed().await, ["a"]);
+    running.stop().await;
+    let _running = server.start_tls(&address, second.server(&["127.0.0.1"]).server_config()).await;
+    assert!(source.problem().await.to_string().contains("cannot watch "));
+    folder.write("ca.pem", &second.pem);
+    server.apply("services", service("b"));
+    assert!(matches!(source.services().await, Delta::Apply(service) if service.name.name == "b"));
+}
+
+#[tokio::test]
+async fn a_key_that_belongs_to_another_certificate_is_named() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    write_client(&folder, &authority.server(&["client"]));
+    folder.write("client.key", authority.server(&["client"]).key);
+    let cluster = "server: \"https://127.0.0.1:1\", insecure-skip-tls-verify: true";
+    let path = folder.write("config", kubeconfig(cluster, CLIENT));
+    let problem = Source::of_kubeconfig(&path).problem().await.to_string();
+    let expected = format!("kubeconfig {}: client-certificate and client-key: ", path.display());
+    assert!(problem.contains(&expected) && problem.contains("KeyMismatch"), "{problem}");
 }
 
 #[tokio::test]

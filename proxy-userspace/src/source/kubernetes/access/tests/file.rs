@@ -98,10 +98,14 @@ fn a_file_that_is_not_all_there_is_named() {
         }
     }
     let folder = Folder::new();
-    let missing = Draft::read(Some(&folder.path("none")), &[], &environment(&[], folder.0.path())).err().unwrap();
-    let expected =
-        format!("kubeconfig {}: cannot be read: No such file or directory (os error 2)", folder.path("none").display());
-    assert_eq!(missing.to_string(), expected);
+    folder.write("folder/file", "");
+    for (name, reason) in
+        [("none", "No such file or directory (os error 2)"), ("folder", "Is a directory (os error 21)")]
+    {
+        let path = folder.path(name);
+        let error = Draft::read(Some(&path), &[], &environment(&[], folder.0.path())).err().unwrap();
+        assert_eq!(error.to_string(), format!("kubeconfig {}: cannot be read: {reason}", path.display()));
+    }
 }
 
 #[test]

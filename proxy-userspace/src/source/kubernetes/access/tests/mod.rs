@@ -296,14 +296,15 @@ fn the_command_line_says_where_the_servers_are() {
 #[test]
 fn values_that_no_connection_can_be_made_of_are_named() {
     let folder = Folder::new();
-    for (cluster, reason) in [
-        ("tls-server-name: \"a b\"", "tls-server-name \"a b\" is not a name that a certificate can have"),
-        ("proxy-url: \"socks6://example.com\"", "proxy-url is not the URL of an http, https or socks5 proxy"),
-        ("proxy-url: example.com", "proxy-url is not the URL of an http, https or socks5 proxy"),
-        ("proxy-url: chewbacca@example.com", "proxy-url is not the URL of an http, https or socks5 proxy"),
-        ("certificate-authority-data: Q0Ey", "certificate-authority: holds no certificate"),
+    for (cluster, user, reason) in [
+        ("", "as: \"a\\nb\"", "as: HttpError: failed to parse header value"),
+        ("tls-server-name: \"a b\"", "", "tls-server-name \"a b\" is not a name that a certificate can have"),
+        ("proxy-url: \"socks6://example.com\"", "", "proxy-url is not the URL of an http, https or socks5 proxy"),
+        ("proxy-url: example.com", "", "proxy-url is not the URL of an http, https or socks5 proxy"),
+        ("proxy-url: chewbacca@example.com", "", "proxy-url is not the URL of an http, https or socks5 proxy"),
+        ("certificate-authority-data: Q0Ey", "", "certificate-authority: holds no certificate"),
     ] {
-        let path = folder.write("config", kubeconfig(&format!("{SERVER}, {cluster}"), ""));
+        let path = folder.write("config", kubeconfig(&format!("{SERVER}, {cluster}"), user));
         let environment = environment(&[], folder.0.path());
         let draft = Draft::read(Some(&path), &[], &environment).unwrap();
         let error = Access::new(&draft, None, &environment).err().unwrap();
