@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
-use proxy_tests::cluster::{AgentOptions, Cluster, Cni, Endpoint, Family, Node, Place, Service, Stage, eventually};
+use nix::sys::signal::Signal;
+use proxy_tests::cluster::{
+    AgentOptions, Cluster, Cni, Endpoint, Family, Node, Place, Service, Stage, binary::sheave, eventually,
+};
 use serde_json::Value;
 
 /// All that a node has of what an agent could change, as its tools show it.
@@ -187,4 +190,19 @@ fn cleanup_leaves_nothing_on_bridges() -> Result<()> {
 #[test]
 fn cleanup_leaves_nothing_of_clsact() -> Result<()> {
     leaves_nothing(Cni::Routed, &AgentOptions::default().with(&["--attach-mode", "clsact"]))
+}
+
+/// What the pods of a removed DaemonSet do on nodes that are clean (deploy/remove.yaml).
+#[test]
+fn a_pause_ends_with_the_first_signal() -> Result<()> {
+    let cluster = Cluster::builder().nodes(1).build()?;
+    let mut command = cluster.node(1).command(&sheave()?.to_string_lossy());
+    command.arg("pause");
+    let mut process = cluster.node(1).start("pause", command)?;
+    process.wait_for_line(Duration::from_secs(5), |line| line.contains("waiting"))?;
+    ensure!(process.is_running(), "it did not wait: {}", process.log());
+    process.signal(Signal::SIGTERM)?;
+    let status = process.wait(Duration::from_secs(5))?;
+    ensure!(status.success(), "{status}: {}", process.log());
+    Ok(())
 }

@@ -1,12 +1,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long the main loop may stand still. A full sync of 10,000 services takes well under a second; that of a node with
-/// ninety processes for each processor, half a minute.
+/// How long the main loop may stand still. Its longest turn is a full sync, well under a second for 10,000 services
+/// (docs/performance.md); a node with many more processes than processors takes many times as long.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long it may take until there is a main loop: the verifier was seen to take 18 s on such a node, and longer on an
-/// emulated processor.
+/// How long it may take until there is a main loop. Programs were seen to be attached after 18 s on two processors that
+/// ninety processes wanted; where processors are emulated, the verifier takes longer still.
 const LIMIT_OF_START: Duration = Duration::from_secs(300);
 
 /// When the main loop moved last.
