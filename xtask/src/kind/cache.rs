@@ -9,6 +9,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::workspace;
 
+/// What is not finished, by its name.
+const PARTIAL: &str = "partial-";
+
 /// A file or folder that is made once.
 pub struct Entry {
     name: &'static str,
@@ -38,7 +41,7 @@ impl Entry {
             return Ok(());
         }
         fs::create_dir_all(folder()).with_context(|| format!("cannot make {}", folder().display()))?;
-        let partial = folder().join(format!("partial-{}", self.name));
+        let partial = folder().join(format!("{PARTIAL}{}", self.name));
         remove(&partial)?;
         if let Err(error) = build(&partial) {
             // Its parts are of no use, and some are large.
@@ -60,6 +63,20 @@ impl Entry {
         }
         Ok(())
     }
+}
+
+/// Removes what an interrupted build left behind. None may be under way.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove_partial() -> Result<()> {
+    for entry in fs::read_dir(folder()).into_iter().flatten() {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PARTIAL)) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// `kind` in the project's cache.

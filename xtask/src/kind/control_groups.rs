@@ -1,15 +1,19 @@
 //! The control group that a cluster lives in, one folder in every hierarchy: nothing of it lies beside, and what is left
 //! of it can be told from what is others'.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 const NAME: &str = "sheave-kind";
+/// For processes to end that were killed.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Makes the folders. Whoever writes its process id into `cgroup.procs` of each is in the group.
 ///
@@ -43,12 +47,15 @@ pub fn all() -> Result<Vec<PathBuf>> {
     Ok(hierarchies(&mounts).into_iter().map(|mount| mount.join(NAME)).collect())
 }
 
-/// Removes the group with all groups in it, once no process is left there.
+/// Ends the processes that are left in the group (programs that were run beside the cluster are in no process namespace of
+/// its own), and removes it with all groups in it.
 ///
 /// # Errors
 /// A group stays busy.
 pub fn remove() -> Result<()> {
-    for group in all()? {
+    let groups = all()?;
+    end_members(&groups)?;
+    for group in groups {
         // The last process has gone, but the kernel may not be done with its group.
         let mut tries = 0..50;
         while let Err(error) = remove_tree(&group) {
@@ -59,6 +66,35 @@ pub fn remove() -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn end_members(groups: &[PathBuf]) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let members: BTreeSet<String> = groups.iter().flat_map(|group| members(group)).collect();
+        if members.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("processes of the cluster's do not end: {}", members.into_iter().collect::<Vec<_>>().join(" "));
+        }
+        // One that has ended meanwhile is no failure.
+        Command::new("kill").arg("-KILL").args(&members).stderr(Stdio::null()).status().context("start kill")?;
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The processes in a group and in those below it.
+fn members(group: &Path) -> BTreeSet<String> {
+    // A group may be removed meanwhile, or not be there at all.
+    let own = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let mut found: BTreeSet<String> = own.lines().map(str::to_owned).collect();
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(members(&entry.path()));
+        }
+    }
+    found
 }
 
 /// Where hierarchies are mounted: `DEVICE FOLDER TYPE ...` a line. A hierarchy that is mounted twice is in both.

@@ -19,8 +19,9 @@ pub fn run() -> Result<()> {
     let record = match Record::load() {
         Ok(Some(record)) => record,
         Ok(None) => {
-            // Nor is anything left of one whose folder was removed by hand.
+            // Nor is anything left of one whose folder was removed by hand, or of a build.
             control_groups::remove()?;
+            cache::remove_partial()?;
             say("no cluster is up");
             return Ok(());
         }
@@ -30,6 +31,7 @@ pub fn run() -> Result<()> {
         }
     };
     remove(&record)?;
+    cache::remove_partial()?;
     say(&format!("down, in {}; what was built stays in {}", spoken(began.elapsed()), cache::folder().display()));
     Ok(())
 }

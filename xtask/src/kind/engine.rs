@@ -73,19 +73,20 @@ impl Engine {
         command.env("UNSHARE", words.join(" "));
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let mut outer = command.spawn().context("start the container engine's namespaces")?;
-        match wait_for(&mut outer, &ready) {
-            Ok(first) => {
-                let engine = Self { folder: folder.to_owned(), first };
-                scripts::write(folder, first, &groups)?;
-                Ok(engine)
-            }
-            Err(error) => {
-                let _ = outer.kill();
-                let _ = outer.wait();
-                let said = fs::read_to_string(&log).unwrap_or_default();
-                Err(error).with_context(|| format!("the container engine's namespaces: {}", said.trim()))
-            }
+        let started = wait_for(&mut outer, &ready).and_then(|first| {
+            scripts::write(folder, first, &groups)?;
+            Ok(Self { folder: folder.to_owned(), first })
+        });
+        if started.is_err() {
+            let _ = outer.kill();
+            let _ = outer.wait();
+            // The first error says more than what fails for it.
+            let _ = control_groups::remove();
         }
+        started.with_context(|| {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            format!("the container engine's namespaces: {}", said.trim())
+        })
     }
 
     pub fn first(&self) -> First {
@@ -99,7 +100,7 @@ impl Engine {
         command
     }
 
-    /// Ends every process in it, and removes its control groups.
+    /// Ends every process in it and beside it, and removes its control groups.
     ///
     /// # Errors
     /// They do not end.

@@ -42,7 +42,7 @@ pub fn write(folder: &Path, First { pid, network }: First, groups: &[PathBuf]) -
          unset http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY\n"
     );
     let all = format!("nsenter --target {pid} --net --mount --pid --ipc --uts --cgroup --wdns=\"$PWD\" --");
-    executable(&folder.join(KUBECTL), &format!("{begin}exec {network} {} \"$@\"\n", kubectl(folder)?))?;
+    executable(&folder.join(KUBECTL), &format!("{begin}{join}exec {network} {} \"$@\"\n", kubectl(folder)?))?;
     executable(&folder.join(ENTER), &format!("{begin}{join}exec {network} \"$@\"\n"))?;
     executable(&folder.join(ENGINE), &format!("{begin}{join}{settings}exec {all} \"$@\"\n"))
 }

@@ -54,7 +54,10 @@ pub fn run(options: &Options) -> Result<()> {
         down::remove(&record)?;
     }
     let machine_engine = options.node_image.as_ref().map(|_| machine_engine()).transpose()?;
-    setup::kind_tools()?;
+    setup::kind_image_tools()?;
+    if machine_engine.is_none() {
+        setup::kind_engine_tools()?;
+    }
     interrupt::watch()?;
     let image = options.node_image.clone().map_or_else(node_image::name, Ok)?;
     let mut record = Record { machine_engine, proxy: options.proxy.name().to_owned(), image, ..Record::default() };
@@ -84,7 +87,7 @@ pub fn run(options: &Options) -> Result<()> {
 /// What is not in the cache, and what is never there.
 fn steps(options: &Options) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
-    if !go_programs::missing(programs(options))?.is_empty() {
+    if !go_programs::missing(programs(options)?)?.is_empty() {
         steps.push(PROGRAMS);
     }
     if !node_base::entry().is_ready() {
@@ -108,15 +111,16 @@ fn steps(options: &Options) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// All Go programs, or those that are not in a ready node image.
-fn programs(options: &Options) -> &'static [&'static str] {
-    if options.node_image.is_some() { &["kind", "kubectl"] } else { &system_images::PROGRAMS }
+/// All that a node image is made of, or what is needed beside one.
+fn programs(options: &Options) -> Result<&'static [&'static str]> {
+    let is_ready = options.node_image.is_some() || node_image::entry()?.is_ready();
+    Ok(if is_ready { &["kind", "kubectl"] } else { &system_images::PROGRAMS })
 }
 
 /// Fills the cache.
 fn build(options: &Options, record: &mut Record, progress: &mut Progress) -> Result<()> {
     if progress.has(PROGRAMS) {
-        step(progress, PROGRAMS, || go_programs::ensure(programs(options)))?;
+        step(progress, PROGRAMS, || go_programs::ensure(programs(options)?))?;
     }
     if progress.has(BASE) {
         step(progress, BASE, node_base::make)?;
@@ -162,6 +166,9 @@ fn step<T>(progress: &mut Progress, step: Step, work: impl FnOnce() -> Result<T>
 
 /// The engine, and kind's own way to a cluster in it.
 fn create(options: &Options, record: &mut Record) -> Result<()> {
+    if record.machine_engine.is_some() {
+        refuse_existing(record)?;
+    }
     record.parameters = parameters::found()?;
     // What is to be put back is on the disk before anything is changed.
     record.save()?;
@@ -169,7 +176,6 @@ fn create(options: &Options, record: &mut Record) -> Result<()> {
     let folder = state::folder();
     if record.machine_engine.is_some() {
         scripts::write_plain(&folder)?;
-        refuse_existing(record)?;
     } else {
         let engine = Engine::start(&folder, &[&node_image::store()?])?;
         record.engine = Some(engine.first());
@@ -183,15 +189,13 @@ fn create(options: &Options, record: &mut Record) -> Result<()> {
     command::run(&mut kind)
 }
 
-/// `down` would remove what is not ours.
-fn refuse_existing(record: &mut Record) -> Result<()> {
-    let mut kind = Cluster::begun(record.clone()).kind(["get", "nodes"])?;
-    let nodes = output(&mut kind)?;
-    if !nodes.trim().is_empty() {
-        record.machine_engine = None;
-        bail!("this machine has a kind cluster named {CLUSTER} already, which is none of ours: {}", nodes.trim());
+/// Before it is recorded that one is ours, since `down` would remove it.
+fn refuse_existing(record: &Record) -> Result<()> {
+    let nodes = output(&mut Cluster::begun(record.clone()).kind(["get", "nodes"])?)?;
+    if nodes.trim().is_empty() {
+        return Ok(());
     }
-    Ok(())
+    bail!("this machine has a kind cluster named {CLUSTER} already, which is none of ours: {}", nodes.trim());
 }
 
 /// Into every node, once all are ready.

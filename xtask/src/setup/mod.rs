@@ -56,8 +56,13 @@ pub fn virtual_machine_tools() -> Result<()> {
     ])
 }
 
-/// What a kind cluster and its node image are made with. Netavark and its name server lie outside of the path.
-pub fn kind_tools() -> Result<()> {
+/// What the images of a kind cluster are made with.
+pub fn kind_image_tools() -> Result<()> {
+    packages::ensure(&[Package { program: "mmdebstrap", name: "mmdebstrap" }, Package { program: "cc", name: "gcc" }])
+}
+
+/// What a kind cluster runs on. Netavark and its name server lie outside of the path.
+pub fn kind_engine_tools() -> Result<()> {
     packages::ensure(&[
         Package { program: "podman", name: "podman" },
         Package { program: "/usr/lib/podman/netavark", name: "netavark" },
@@ -66,8 +71,6 @@ pub fn kind_tools() -> Result<()> {
         Package { program: "iptables", name: "iptables" },
         Package { program: "ip", name: "iproute2" },
         Package { program: "nsenter", name: "util-linux" },
-        Package { program: "mmdebstrap", name: "mmdebstrap" },
-        Package { program: "cc", name: "gcc" },
     ])
 }
 
