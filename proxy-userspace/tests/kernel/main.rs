@@ -12,3 +12,4 @@ mod preconditions;
 mod reading;
 mod responsiveness;
 mod sandbox;
+mod sweeping;

@@ -26,7 +26,14 @@ fn veth(index: u32, peer: Option<u32>, peer_elsewhere: bool) -> Device {
 
 fn address(cidr: &str) -> DeviceAddress {
     let net: ipnet::IpNet = cidr.parse().unwrap();
-    DeviceAddress { ip: net.addr(), prefix: net.prefix_len(), far: net.addr(), global: true, poor: false, secondary: false }
+    DeviceAddress {
+        ip: net.addr(),
+        prefix: net.prefix_len(),
+        far: net.addr(),
+        global: true,
+        poor: false,
+        secondary: false,
+    }
 }
 
 fn touched(inventory: &mut Inventory, told: Told) -> Touched {
