@@ -162,7 +162,9 @@ impl Lookup for Maps {
     fn sets(&self, service: u32, v6: bool) -> Option<&Sets> {
         let row = SERVICES.get_ptr(service)?;
         // SAFETY: a live map value that user space may be writing: each word is read once.
-        let index = unsafe { if v6 { (&raw const (*row).sets6).read_volatile() } else { (&raw const (*row).sets4).read_volatile() } };
+        let index = unsafe {
+            if v6 { (&raw const (*row).sets6).read_volatile() } else { (&raw const (*row).sets4).read_volatile() }
+        };
         if index == 0 { None } else { SETS.get(index) }
     }
 
@@ -307,11 +309,8 @@ impl Record for Maps {
         // SAFETY: as above.
         unsafe { hand.write(taken.wrapping_add(1)) };
         let index = taken & seats.wrapping_sub(1);
-        let place: *mut F::Key = if F::V6 {
-            OPENING6.get_ptr_mut(index)?.cast()
-        } else {
-            OPENING4.get_ptr_mut(index)?.cast()
-        };
+        let place: *mut F::Key =
+            if F::V6 { OPENING6.get_ptr_mut(index)?.cast() } else { OPENING4.get_ptr_mut(index)?.cast() };
         // SAFETY: a helper without arguments.
         let cpu = unsafe { bpf_get_smp_processor_id() };
         // SAFETY: a live value of this CPU, of the type that the family has.
@@ -326,11 +325,8 @@ impl Record for Maps {
         // SAFETY: a live, aligned map value.
         let taken = unsafe { fetch_increment(hand) };
         let index = Seats::index(seats, datagrams, taken as u32);
-        let place: *mut F::Key = if F::V6 {
-            PROVEN6.get_ptr_mut(index)?.cast()
-        } else {
-            PROVEN4.get_ptr_mut(index)?.cast()
-        };
+        let place: *mut F::Key =
+            if F::V6 { PROVEN6.get_ptr_mut(index)?.cast() } else { PROVEN4.get_ptr_mut(index)?.cast() };
         // SAFETY: a live value of the type that the family has. Another CPU gets this seat only when the hand has gone
         // round, and who reads a key that is being written finds no flow or another's, whose seat has another name.
         Some(Seat { name: PROVEN | index, index, key: unsafe { &mut *place } })

@@ -19,6 +19,7 @@ use crate::kernel::{
     AttachMode, Attachments, Capacities, Failed, LinkOptions, Links, MapTables, Options, Runtime, Swept,
     masquerade_ports,
 };
+use crate::memory;
 use crate::model::{Changes, Cluster, Interface, Problem};
 use crate::own_thread;
 use crate::reconcile::{Limits, Reconciler, Report};
@@ -49,6 +50,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let options = options(&config.kernel);
     let opened = own_thread::spawn("loading", async move { open(&options, limits) })?;
     let (Runtime { tables, programs, sweeper, log }, reconciler) = opened.await.context("loading")??;
+    memory::give_back();
     let mut node_settings = node_settings(&config, tick, tables.seats())?;
     node_settings.node_ports_before = reconciler.local_addresses().map(Address::ip).collect();
     if let Some(log) = log {
@@ -196,6 +198,8 @@ impl Agent {
         self.sync_node();
         let report = self.reconciler.sync_all(&mut self.tables, &self.cluster, self.started.elapsed());
         log_report("full sync", &report, None);
+        // The lists in all their details were read for this.
+        memory::give_back();
         let attachments = self.links.attach().await?;
         info!(
             devices = attachments.attached.len(),

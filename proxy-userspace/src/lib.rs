@@ -9,6 +9,7 @@ pub mod config;
 pub mod desired;
 pub mod health;
 pub mod kernel;
+mod memory;
 pub mod model;
 pub mod object;
 mod own_thread;

@@ -83,7 +83,15 @@ pub fn packets(options: &Options) -> anyhow::Result<Report> {
     let extra: Vec<_> = extra.into_iter().map(|(&key, &frontend)| (key, frontend)).collect();
     let size = options.services * 16 + 64;
     let services = options.services + 8;
-    let sizes = Sizes { frontends: services, services, slots: size, backends: size, flows: FLOWS, seats: SEATS, ..Sizes::default() };
+    let sizes = Sizes {
+        frontends: services,
+        services,
+        slots: size,
+        backends: size,
+        flows: FLOWS,
+        seats: SEATS,
+        ..Sizes::default()
+    };
     let mut hosts = Vec::new();
     for xdp in [false, true] {
         let mut kernel = Kernel::load(sizes, devices, xdp)?;

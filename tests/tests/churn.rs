@@ -47,7 +47,7 @@ fn nothing_fails_while_endpoints_change() -> Result<()> {
     for (name, load) in [("ClusterIP v4", inside), ("ClusterIP v6", inside_v6), ("NodePort", through_node)] {
         let report = load.stop()?;
         println!("{name}: {} requests, {:?}", report.requests, report.servers);
-        ensure!(report.failures.is_empty() && report.requests > 1000, "{name}: {report:?}\n{}", stage.evidence());
+        ensure!(report.failures.is_empty() && report.requests > 200, "{name}: {report:?}\n{}", stage.evidence());
         // The changes were seen at all.
         ensure!(report.servers.len() == 4, "{name}: {report:?}");
     }
@@ -112,11 +112,7 @@ fn services_come_and_go() -> Result<()> {
         cluster.manifests().apply_endpoints(&service, &[Endpoint::of(cluster.pod("b"))])?;
         eventually(soon, || stage.expect(pod, to, "b", |_| true))?;
         cluster.manifests().delete(&service)?;
-        eventually(soon, || {
-            let answer = stage.answer(pod, to, proxy_tests::traffic::Transport::Tcp);
-            ensure!(answer.is_err(), "still answered: {answer:?}");
-            Ok(())
-        })?;
+        eventually(soon, || stage.expect_unanswered(pod, to))?;
     }
     Ok(())
 }

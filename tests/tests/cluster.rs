@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use proxy_tests::cluster::{Cluster, ClusterBuilder, Cni, Family, Namespace, Overlay, Place, residue, why_no_vlans};
+use proxy_tests::patience::patience;
 use proxy_tests::traffic::{
     AskOptions, Exchange, Failure, HttpOptions, LatencyOptions, StreamOptions, Transport, UdpOptions, server,
 };
@@ -123,23 +124,23 @@ fn tools_count_what_they_send() -> Result<()> {
     for keep_alive in [false, true] {
         let report = from.http(to, &HttpOptions { requests: 200, keep_alive, ..HttpOptions::default() })?;
         assert!(report.ok == 200 && report.servers["c"] == 200 && report.failures.is_empty(), "{report:?}");
-        assert!(report.latency.p50 > 0.0 && report.latency.max < 5e6, "{report:?}");
+        assert!(report.latency.p50 > 0.0 && report.latency.max >= report.latency.p50, "{report:?}");
     }
     let started = Instant::now();
-    let load = from.start_udp(to, &UdpOptions { rate: 1000, timeout_ms: 500, ..UdpOptions::default() })?;
-    std::thread::sleep(Duration::from_millis(1000));
+    let load = from.start_udp(to, &UdpOptions { rate: 1000, ..UdpOptions::default() })?;
+    std::thread::sleep(Duration::from_millis(2000));
     let report = load.stop()?;
     let most = started.elapsed().as_millis() as u64;
-    assert!(report.sent == report.answered && report.sent > 500 && report.sent < most, "{report:?}");
+    assert!(report.sent == report.answered && report.sent > 100 && report.sent < most, "{report:?}");
     let report = from.udp(to, &UdpOptions { requests: 20, new_sockets: true, ..UdpOptions::default() })?;
     assert_eq!((report.answered, report.lost), (20, 0), "{report:?}");
     for exchange in [Exchange::Crr, Exchange::Connect, Exchange::Udp] {
-        let report = from.latency(to, &LatencyOptions::new(exchange, Duration::from_millis(100)))?;
-        assert!(report.failures == 0 && report.exchanges > 10, "{exchange:?}: {report:?}");
+        let report = from.latency(to, &LatencyOptions::new(exchange, Duration::from_millis(500)))?;
+        assert!(report.failures == 0 && report.exchanges > 3, "{exchange:?}: {report:?}");
     }
     let stream = SocketAddr::new(to.ip(), server::PORT + 1);
-    let report = from.latency(stream, &LatencyOptions::new(Exchange::Rr, Duration::from_millis(100)))?;
-    assert!(report.failures == 0 && report.exchanges > 10, "{report:?}");
+    let report = from.latency(stream, &LatencyOptions::new(Exchange::Rr, Duration::from_millis(500)))?;
+    assert!(report.failures == 0 && report.exchanges > 3, "{report:?}");
     let ask = AskOptions { source_port: 20123, ..AskOptions::new(Transport::Tcp) };
     let answer = from.ask(to, &ask)?.answer.context("an answer")?;
     assert_eq!(answer.client, SocketAddr::new(from.ip(Family::V6), 20123));
@@ -232,8 +233,8 @@ fn a_cluster_is_up_in_time() -> Result<()> {
     let cluster = two_nodes(Cni::Bridge).pod(1, "d").pod(2, "e").pod(2, "f").build()?;
     let took = started.elapsed();
     println!("2 nodes with 6 pods in {took:?}");
-    // Loose, since other tests run beside this one.
-    assert!(took.as_secs() < 10, "{took:?}");
+    // Loose, since other tests and programs run beside this one.
+    assert!(took < patience(Duration::from_secs(10)), "{took:?}");
     drop(cluster);
     Ok(())
 }

@@ -13,8 +13,9 @@ fn two_nodes(cni: Cni) -> ClusterBuilder {
 }
 
 fn ask(stage: &Stage, from: &impl Place, to: SocketAddr, protocol: Transport, source_port: u16) -> Result<()> {
-    let report = from.ask(to, &AskOptions { source_port, timeout_ms: 1000, protocol })?;
+    let report = from.ask(to, &AskOptions { source_port, ..AskOptions::new(protocol) })?;
     let what = || format!("{} port {source_port} to {to} {protocol:?}: {report:?}\n{}", from.name(), stage.evidence());
+    ensure!(report.repeats == 0, "packets were lost: {}", what());
     report.answer.as_ref().with_context(what).map(drop)
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use proxy_tests::cluster::{AgentOptions, Cluster, Cni, Endpoint, Service};
+use proxy_tests::patience::patience;
 
 const CONFIG: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
 
@@ -26,7 +27,7 @@ fn a_change_is_noticed_under_a_stream_of_events() -> Result<()> {
         if agent.log().contains("the configuration file has changed") {
             return Ok(());
         }
-        ensure!(started.elapsed() < Duration::from_secs(60), "not noticed:\n{}", agent.log());
+        ensure!(started.elapsed() < patience(Duration::from_secs(60)), "not noticed:\n{}", agent.log());
     }
     Ok(())
 }

@@ -174,7 +174,8 @@ fn a_flood_displaces_only_its_like() {
 #[test]
 fn finished_connections_and_questions_displace_no_idle_one() {
     let node = Node::new(TCP);
-    let idle: Vec<_> = (0..SEATS as u16 / 2).map(|index| (node.pod(10000 + index), node.connect(node.pod(10000 + index)))).collect();
+    let idle: Vec<_> =
+        (0..SEATS as u16 / 2).map(|index| (node.pod(10000 + index), node.connect(node.pod(10000 + index)))).collect();
     node.plain.wait(1);
     for turn in 0..20_u16 {
         for port in 30000..30500 {
@@ -203,10 +204,16 @@ fn datagrams_take_no_lasting_seat_from_connections() {
         node.ask(client, 0);
     }
     node.protocol = TCP;
-    let service = Service { id: 2, protocol: TCP, backends: vec![((node.addresses.neighbour, 8080).into(), true)], masquerades_pods: false };
+    let service = Service {
+        id: 2,
+        protocol: TCP,
+        backends: vec![((node.addresses.neighbour, 8080).into(), true)],
+        masquerades_pods: false,
+    };
     let world = World::default().cluster_ip(node.vip(), &service);
     node.plain.update(&world).expect("plain maps take everything");
-    let clients: Vec<_> = (0..SEATS as u16 / 2).map(|index| (node.pod(10000 + index), node.connect(node.pod(10000 + index)))).collect();
+    let clients: Vec<_> =
+        (0..SEATS as u16 / 2).map(|index| (node.pod(10000 + index), node.connect(node.pod(10000 + index)))).collect();
     node.flood(4 * SEATS);
     for (client, backend) in clients {
         assert_eq!(node.ask(client, ACK), backend);

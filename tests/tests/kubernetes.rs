@@ -10,6 +10,7 @@ use base64::Engine;
 use nix::sys::signal::Signal;
 use proxy_tests::cluster::{Cluster, Endpoint, Family, Place, Pod, Service};
 use proxy_tests::kubernetes::{ApiServer, ControlPlane, Cutter, Readiness, selecting};
+use proxy_tests::patience::patience;
 use proxy_tests::traffic::{HttpOptions, HttpReport, server};
 use serde_json::json;
 
@@ -72,8 +73,8 @@ fn wait_served_by(from: &Pod, service: &Service, expected: &[&str], timeout: Dur
     let start = Instant::now();
     loop {
         let Err(error) = assert_served_by(from, service, expected) else { return Ok(start.elapsed()) };
-        if start.elapsed() > timeout {
-            return Err(error).with_context(|| format!("still so after {timeout:?}"));
+        if start.elapsed() > patience(timeout) {
+            return Err(error).with_context(|| format!("still so after {:?}", start.elapsed()));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -119,7 +120,7 @@ fn a_service_follows_its_pods() -> Result<()> {
 fn wait_refused(from: &Pod, to: SocketAddr) -> Result<()> {
     let start = Instant::now();
     while let Err(error) = assert_unserved(from, to) {
-        if start.elapsed() > SOON {
+        if start.elapsed() > patience(SOON) {
             return Err(error);
         }
     }
@@ -483,8 +484,26 @@ fn the_deployment_is_valid_and_grants_no_more_than_needed() -> Result<()> {
     let _turn = turn();
     let cluster = cluster()?;
     let plane = control_plane(&cluster)?;
-    let base = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base");
-    plane.kubectl(&["apply", "--dry-run=server", "--kustomize", base])?;
+    let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+    let (base, kind, remove) = (format!("{deploy}/base"), format!("{deploy}/kind"), format!("{deploy}/remove.yaml"));
+    for overlay in [&base, &kind] {
+        plane.kubectl(&["apply", "--dry-run=server", "--warnings-as-errors", "--kustomize", overlay])?;
+    }
+    // Removing is a change of what the containers do, and applying the manifests again takes it back.
+    let show = |path: &str| {
+        let path = format!("jsonpath={{.spec.template.spec{path}}}");
+        plane.kubectl(&["--namespace", "kube-system", "get", "daemonset", "sheave", "--output", &path])
+    };
+    let tasks =
+        || -> Result<[String; 2]> { Ok([show(".initContainers[*].args[0]")?, show(".containers[*].args[0]")?]) };
+    let probes = || show(".containers[*]['startupProbe', 'livenessProbe', 'readinessProbe'].httpGet.path");
+    for (act, expected, probed) in [
+        (&["patch", "daemonset", "sheave", "--patch-file", &remove][..], ["cleanup", "pause"], ""),
+        (&["apply", "--kustomize", &base], ["mount", "agent"], "/livez /livez /readyz"),
+    ] {
+        plane.kubectl(&[&["--namespace", "kube-system"], act].concat())?;
+        ensure!((tasks()?, probes()?.as_str()) == (expected.map(str::to_owned), probed), "after {act:?}");
+    }
 
     let may = |verb: &str, resource: &str| {
         let arguments = ["auth", "can-i", verb, resource, "--as=system:serviceaccount:kube-system:sheave", "--quiet"];

@@ -70,7 +70,7 @@ fn restarts_lose_nothing(options: &AgentOptions) -> Result<()> {
         let report = load.stop()?;
         println!("UDP {name}: {} sent, {} lost, {:?}", report.sent, report.lost, report.latency);
         ensure!(
-            report.lost == 0 && report.failures.is_empty() && report.sent > 3000,
+            report.lost == 0 && report.failures.is_empty() && report.sent > 1000,
             "{name}: {report:?}\n{}",
             stage.evidence()
         );
@@ -78,7 +78,7 @@ fn restarts_lose_nothing(options: &AgentOptions) -> Result<()> {
     let report = held.stop()?;
     ensure!(report.broken().count() == 0, "streams were cut: {report:?}\n{}", stage.evidence());
     let report = fresh.stop()?;
-    ensure!(report.failures.is_empty() && report.requests > 200, "{report:?}\n{}", stage.evidence());
+    ensure!(report.failures.is_empty() && report.requests > 100, "{report:?}\n{}", stage.evidence());
 
     let status = bulk.wait(Duration::from_secs(20))?;
     let log = bulk.log();
@@ -119,8 +119,7 @@ fn changes_during_the_absence_are_caught_up() -> Result<()> {
     for family in Family::BOTH {
         stage.expect(pod, kept.http(family), "b", |_| true)?;
         stage.expect(pod, new.http(family), "c", |_| true)?;
-        let answer = stage.answer(pod, gone.http(family), proxy_tests::traffic::Transport::Tcp);
-        ensure!(answer.is_err(), "a deleted service answers: {answer:?}");
+        stage.expect_unanswered(pod, gone.http(family)).context("a deleted service")?;
     }
     Ok(())
 }

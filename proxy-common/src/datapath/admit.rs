@@ -15,9 +15,7 @@ use super::{
 use crate::{
     reason::Reason,
     tcp::{self, Seen, TcpFlags},
-    wire::{
-        Address, BackendFlags, Config, Filter, FlowFlags, Frontend, FrontendKey, Role, Scope,
-    },
+    wire::{Address, BackendFlags, Config, Filter, FlowFlags, Frontend, FrontendKey, Role, Scope},
 };
 
 /// Segments that change what a flow is.
@@ -128,12 +126,7 @@ fn is_owned<T: Record>(tables: &T, frontend: Option<&Frontend>, client: &State) 
 /// Chooses the backend of a frontend, and begins the entry of the client's packets: its tuple has the client's own
 /// address and port yet.
 #[inline(always)]
-fn choose<F: Family, P: Packet, T: Record>(
-    packet: &mut P,
-    tables: &T,
-    row: &mut Row<F>,
-    frontend: &Frontend,
-) -> u32 {
+fn choose<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>, frontend: &Frontend) -> u32 {
     if frontend.policy.is_node_address() && has_own_socket(packet, &row.headers) {
         tables.count(row.hook(), Reason::OwnSocket);
         return Code::PASS;

@@ -57,10 +57,7 @@ fn family<F: Parse + IcmpRedirect + Reject, P: Packet, T: Record>(packet: &mut P
     let mut detour = false;
     if is_reply(&state) {
         row.at(at.hook, at.link, packet.device());
-        if udp
-            && state.flags & FlowFlags::PROVEN == 0
-            && state.seen & Seen::ACK != 0
-            && since(state.last_seen, now) > 0
+        if udp && state.flags & FlowFlags::PROVEN == 0 && state.seen & Seen::ACK != 0 && since(state.last_seen, now) > 0
         {
             // A server that goes on sending is as good as a client that asks again.
             row.reply_key = row.headers.key;

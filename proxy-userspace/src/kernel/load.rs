@@ -1,9 +1,10 @@
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::programs::{ProgramError, SchedClassifier};
-use aya::{Btf, Ebpf, EbpfLoader, Endianness};
+use aya::programs::{ProgramError, ProgramFd, SchedClassifier};
+use aya::{Ebpf, EbpfLoader};
 use proxy_common::datapath::Link;
 use proxy_common::programs;
 use proxy_common::reason::Hook;
@@ -12,11 +13,14 @@ use tokio::time::MissedTickBehavior;
 use super::lock::PinDir;
 use super::specs::Spec;
 use super::{KernelError, Options};
+use crate::memory;
 use crate::object::DATAPATH;
 
-/// The programs, in the kernel as far as they are needed.
+/// The programs, in the kernel as far as they are needed. Of the object that they come from nothing is kept: it takes
+/// ten times as much memory as all else that an agent with few services knows.
 pub struct Programs {
-    ebpf: Ebpf,
+    loaded: BTreeMap<&'static str, ProgramFd>,
+    specs: Vec<Spec>,
     pins: Arc<PinDir>,
 }
 
@@ -29,20 +33,29 @@ impl Programs {
     /// loaded when there is such a device: most nodes have none, and the verifier takes its time.
     pub(super) fn get(&mut self, hook: Hook, link: Link) -> Result<(BorrowedFd<'_>, &'static str), KernelError> {
         let name = programs::tc_name(hook, link).ok_or(KernelError::NoProgram { name: hook.word() })?;
-        let program = load_program(&mut self.ebpf, name)?;
-        let fd = program.fd().map_err(|cause| KernelError::Program { name, cause: cause.to_string() })?;
-        Ok((fd.as_fd(), name))
+        if !self.loaded.contains_key(name) {
+            // Not with a log: then all of them were loaded at the start.
+            let mut ebpf = load_maps(&self.specs, &self.pins, 0)?;
+            for program in programs::TC.iter().filter(|program| program.link == link) {
+                if !self.loaded.contains_key(program.name) {
+                    self.loaded.insert(program.name, load_program(&mut ebpf, program.name)?);
+                }
+            }
+            drop(ebpf);
+            memory::give_back();
+        }
+        let program = self.loaded.get(name).ok_or(KernelError::NoProgram { name })?;
+        Ok((program.as_fd(), name))
     }
 }
 
-/// Does nothing more to a program that is loaded.
-fn load_program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a SchedClassifier, KernelError> {
+fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramFd, KernelError> {
     let program: &mut SchedClassifier =
         ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(KernelError::NoProgram { name })?;
-    match program.load() {
-        Err(ProgramError::AlreadyLoaded) | Ok(()) => Ok(program),
-        Err(cause) => Err(KernelError::Program { name, cause: explain(&cause) }),
-    }
+    program.load().map_err(|cause| KernelError::Program { name, cause: explain(&cause) })?;
+    let failed = |cause: String| KernelError::Program { name, cause };
+    let fd = program.fd().map_err(|cause| failed(cause.to_string()))?;
+    fd.try_clone().map_err(|cause| failed(cause.to_string()))
 }
 
 /// Passes the log records of the programs on to the process's own log.
@@ -68,26 +81,33 @@ impl KernelLog {
 /// Makes the maps that are not pinned yet, pins them, and loads the programs.
 pub(super) fn load(
     options: &Options,
-    specs: &[Spec],
+    specs: Vec<Spec>,
     pins: &Arc<PinDir>,
 ) -> Result<(Programs, Option<KernelLog>), KernelError> {
+    let mut ebpf = load_maps(&specs, pins, options.log_level)?;
+    let mut programs = Programs { loaded: BTreeMap::new(), specs, pins: Arc::clone(pins) };
+    let has_log = options.log_level > 0;
+    // Programs that are loaded together write one log.
+    for program in programs::TC.iter().filter(|program| has_log || program.link == Link::Ethernet) {
+        programs.loaded.insert(program.name, load_program(&mut ebpf, program.name)?);
+    }
+    let log = has_log.then(|| kernel_log(&mut ebpf)).transpose()?;
+    Ok((programs, log))
+}
+
+/// Reads the object, and makes and pins its maps where they are not yet.
+fn load_maps(specs: &[Spec], pins: &PinDir, log_level: u8) -> Result<Ebpf, KernelError> {
     if DATAPATH.is_empty() {
         return Err(KernelError::NoObject);
     }
-    let failed = |cause| KernelError::Load(Box::new(cause));
-    let btf = Btf::parse_file(&options.btf, Endianness::default()).map_err(|cause| failed(cause.into()))?;
     let directory = pins.layout().maps();
     let mut loader = EbpfLoader::new();
-    loader.btf(Some(&btf)).override_global(aya_log::LEVEL, &options.log_level, false);
+    // Without the kernel's own types, to which nothing in the object refers: they would take 16 MB while they are read.
+    loader.btf(None).override_global(aya_log::LEVEL, &log_level, false);
     for spec in specs {
         loader.map_max_entries(spec.name, spec.max_entries).map_pin_path(spec.name, directory.join(spec.name));
     }
-    let mut ebpf = loader.load(DATAPATH).map_err(failed)?;
-    for program in programs::TC.iter().filter(|program| program.link == Link::Ethernet) {
-        load_program(&mut ebpf, program.name)?;
-    }
-    let log = (options.log_level > 0).then(|| kernel_log(&mut ebpf)).transpose()?;
-    Ok((Programs { ebpf, pins: Arc::clone(pins) }, log))
+    loader.load(DATAPATH).map_err(|cause| KernelError::Load(Box::new(cause)))
 }
 
 /// The verifier's log is long, and its last lines say what it did not like.
@@ -102,4 +122,16 @@ fn explain(cause: &ProgramError) -> String {
 fn kernel_log(ebpf: &mut Ebpf) -> Result<KernelLog, KernelError> {
     let mut logger = aya_log::EbpfLogger::init(ebpf).map_err(|cause| KernelError::Log(cause.to_string()))?;
     Ok(KernelLog { flush: Box::new(move || logger.flush()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_needs_no_types_of_the_kernel() {
+        let object = aya_obj::Object::parse(DATAPATH).unwrap();
+        assert!(!object.programs.is_empty());
+        assert!(!object.has_btf_relocations(), "it has to be loaded with the kernel's BTF now");
+    }
 }

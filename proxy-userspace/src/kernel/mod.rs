@@ -103,7 +103,7 @@ impl Runtime {
         pins.refuse_other_namespaces()?;
         let layout = pins.layout();
         let specs = adopt::adopt(&layout.maps(), Spec::all(&options.capacities, possible_cpus()? as u32))?;
-        let (programs, log) = load::load(options, &specs, &pins)?;
+        let (programs, log) = load::load(options, specs.clone(), &pins)?;
         let tables = MapTables::open(&layout.maps(), &specs, &pins)?;
         let sweeper = Sweeper::open(&layout.maps(), &specs, &pins)?;
         Ok(Self { tables, programs, sweeper, log })

@@ -133,6 +133,8 @@ impl<'a> ControlPlane<'a> {
         command.args([
             "--etcd-servers=http://127.0.0.1:2379",
             "--authorization-mode=Node,RBAC",
+            // As kubeadm has it: the init container of deploy/base is privileged.
+            "--allow-privileged=true",
             "--endpoint-reconciler-type=none",
             "--service-account-issuer=https://kubernetes.default.svc",
             &file("service-account-key-file", &credentials.service_account_public_key),

@@ -219,5 +219,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Every row.
 pub fn all() -> Vec<Row> {
-    [walks::rows(), headers::rows(), refusals::rows(), endpoints::rows(), strangers::rows()].into_iter().flatten().collect()
+    [walks::rows(), headers::rows(), refusals::rows(), endpoints::rows(), strangers::rows()]
+        .into_iter()
+        .flatten()
+        .collect()
 }

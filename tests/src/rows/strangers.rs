@@ -30,9 +30,11 @@ pub(super) fn rows() -> Vec<Row> {
             ]
         })
         .collect();
-    rows.extend(Kind::all().filter(|kind| kind.protocol == 6).flat_map(|kind| {
-        [reset_by_the_backend(kind), taken_up_in_the_middle(kind), refused_by_the_backend(kind)]
-    }));
+    rows.extend(
+        Kind::all()
+            .filter(|kind| kind.protocol == 6)
+            .flat_map(|kind| [reset_by_the_backend(kind), taken_up_in_the_middle(kind), refused_by_the_backend(kind)]),
+    );
     rows.extend(Kind::all().filter(|kind| kind.protocol == 17).map(datagrams_of_the_node));
     rows
 }
@@ -203,6 +205,10 @@ fn datagrams_of_the_node(kind: Kind) -> Row {
         .passes(Hook::UplinkEgress, &kind.data(node, server), &[])
         .translates(Hook::UplinkIngress, &kind.data(server, node), &kind.data(server, node))
         .passes(Hook::UplinkEgress, &kind.data(node, server), &[])
-        .opens(Hook::UplinkIngress, &kind.data(other, node), &kind.data(other, SocketAddr::new(backend.ip(), BACKEND_PORT)))
+        .opens(
+            Hook::UplinkIngress,
+            &kind.data(other, node),
+            &kind.data(other, SocketAddr::new(backend.ip(), BACKEND_PORT)),
+        )
         .not_xdp()
 }

@@ -147,8 +147,7 @@ impl Default for World {
 fn uplink(four: IpAddr, six: IpAddr) -> Device {
     let address = |text: &str| Address::from(text.parse::<IpAddr>().expect("an address"));
     let mut device = Device::default();
-    device.networks4[0] =
-        Network4 { address: Address::from(four).0[3], mask: address("255.255.255.0").0[3] };
+    device.networks4[0] = Network4 { address: Address::from(four).0[3], mask: address("255.255.255.0").0[3] };
     device.networks6[0] = Network6 { address: six.into(), mask: address("ffff:ffff:ffff:ffff::") };
     device
 }

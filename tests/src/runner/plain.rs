@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use proxy_common::{
     checksum,
     datapath::{
-        ChecksumChange, Family, Inserted, Link, Lookup, Packet, Record, Route, RouteQuery, Row, Seat, Seats, SocketQuery, V4,
-        V6, egress, ingress,
+        ChecksumChange, Family, Inserted, Link, Lookup, Packet, Record, Route, RouteQuery, Row, Seat, Seats,
+        SocketQuery, V4, V6, egress, ingress,
     },
     reason::{Hook, Reason},
     verdict::Verdict,
@@ -393,8 +393,6 @@ impl Record for Maps {
 
     fn row<F: Family>(&self) -> Option<&mut Row<F>> {
         // SAFETY: a family has one type of row, told by V6; the datapath asks anew whenever a part may have had it.
-        Some(unsafe {
-            if F::V6 { &mut *self.rows.1.get().cast() } else { &mut *self.rows.0.get().cast() }
-        })
+        Some(unsafe { if F::V6 { &mut *self.rows.1.get().cast() } else { &mut *self.rows.0.get().cast() } })
     }
 }

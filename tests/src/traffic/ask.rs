@@ -1,18 +1,14 @@
 use std::io;
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
-};
-use nix::sys::time::TimeVal;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Failure,
-    http::{self, exchange},
+    connect::{Dialled, dial},
+    http::exchange,
     server::Answer,
     udp,
 };
@@ -35,6 +31,7 @@ pub struct AskOptions {
     /// Own port; 0 = any.
     #[arg(long, default_value_t = 0)]
     pub source_port: u16,
+    /// For each step of a TCP request, and for a UDP request as a whole.
     #[arg(long, default_value_t = 2000)]
     pub timeout_ms: u64,
 }
@@ -64,6 +61,9 @@ pub struct EchoReport {
     /// Absent if it failed.
     pub answer: Option<Answer>,
     pub failure: Option<Failure>,
+    /// How often the first packet was sent again before one got through: by the kernel, or by us, who do so every
+    /// second. An answer that is late is none to a repetition.
+    pub repeats: u32,
     /// Until the answer or the failure.
     pub micros: u64,
 }
@@ -72,53 +72,45 @@ pub struct EchoReport {
 pub fn ask(to: SocketAddr, options: &AskOptions) -> EchoReport {
     let started = Instant::now();
     let timeout = Duration::from_millis(options.timeout_ms);
-    let result = match options.protocol {
+    let (result, repeats) = match options.protocol {
         Transport::Tcp => ask_tcp(to, options.source_port, timeout),
         Transport::Udp => ask_udp(to, options.source_port, timeout),
     };
     let micros = started.elapsed().as_micros() as u64;
-    match result {
-        Ok(answer) => EchoReport { answer: Some(answer), failure: None, micros },
-        Err(error) => EchoReport { answer: None, failure: Some(Failure::of(&error)), micros },
-    }
-}
-
-fn ask_tcp(to: SocketAddr, source_port: u16, timeout: Duration) -> io::Result<Answer> {
-    let mut stream = if source_port == 0 {
-        http::connect(to, timeout)?
-    } else {
-        let stream = connect_from(to, source_port, timeout)?;
-        stream.set_read_timeout(Some(timeout))?;
-        io::BufReader::new(stream)
+    let (answer, failure) = match result {
+        Ok(answer) => (Some(answer), None),
+        Err(error) => (None, Some(Failure::of(&error))),
     };
-    exchange(&mut stream, false)
+    EchoReport { answer, failure, repeats, micros }
 }
 
-/// The standard library binds no socket before it connects.
-fn connect_from(to: SocketAddr, source_port: u16, timeout: Duration) -> io::Result<TcpStream> {
-    let (family, any) = if to.is_ipv4() {
-        (AddressFamily::Inet, SocketAddr::from(([0; 4], source_port)))
-    } else {
-        (AddressFamily::Inet6, SocketAddr::from(([0; 16], source_port)))
-    };
-    let descriptor = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&descriptor, sockopt::ReuseAddr, &true)?;
-    // Limits connect(2) as well.
-    let limit = TimeVal::new(timeout.as_secs() as i64, timeout.subsec_micros().into());
-    setsockopt(&descriptor, sockopt::SendTimeout, &limit)?;
-    bind(descriptor.as_raw_fd(), &SockaddrStorage::from(any))?;
-    connect(descriptor.as_raw_fd(), &SockaddrStorage::from(to)).map_err(|error| match error {
-        nix::Error::EINPROGRESS => io::ErrorKind::TimedOut.into(),
-        other => io::Error::from(other),
-    })?;
-    Ok(descriptor.into())
+fn ask_tcp(to: SocketAddr, source_port: u16, timeout: Duration) -> (io::Result<Answer>, u32) {
+    let Dialled { result, repeats } = dial(to, source_port, timeout);
+    (result.and_then(|stream| exchange(&mut io::BufReader::new(stream), false)), repeats)
 }
 
-fn ask_udp(to: SocketAddr, source_port: u16, timeout: Duration) -> io::Result<Answer> {
-    let socket = udp::connected(to, source_port)?;
-    socket.set_read_timeout(Some(timeout))?;
-    socket.send(&1u64.to_be_bytes())?;
-    let mut buffer = [0; 2048];
-    let count = socket.recv(&mut buffer)?;
-    Ok(udp::parse(&buffer[..count])?.1)
+/// Between two datagrams.
+const AGAIN: Duration = Duration::from_secs(1);
+
+fn ask_udp(to: SocketAddr, source_port: u16, timeout: Duration) -> (io::Result<Answer>, u32) {
+    let mut repeats = 0;
+    let result = udp::connected(to, source_port).and_then(|socket| {
+        let deadline = Instant::now() + timeout;
+        socket.set_read_timeout(Some(AGAIN.min(timeout)))?;
+        let mut buffer = [0; 2048];
+        loop {
+            socket.send(&u64::from(repeats).to_be_bytes())?;
+            match socket.recv(&mut buffer) {
+                Ok(count) => {
+                    let (number, answer) = udp::parse(&buffer[..count])?;
+                    // Datagrams of a flow do not overtake each other: those before the first one answered are lost.
+                    repeats = number as u32;
+                    return Ok(answer);
+                }
+                Err(error) if Failure::of(&error) == Failure::TimedOut && Instant::now() < deadline => repeats += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    });
+    (result, repeats)
 }

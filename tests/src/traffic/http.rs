@@ -8,7 +8,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, Percentiles, Stop, server::Answer};
+use super::{
+    Failure, Percentiles, Stop,
+    connect::{Dialled, dial},
+    server::Answer,
+};
 use crate::patience::patience_ms;
 
 #[derive(Args, Clone, Debug)]
@@ -124,12 +128,17 @@ fn request(to: SocketAddr, options: &HttpOptions, kept: &mut Option<BufReader<Tc
     Ok(answer)
 }
 
+/// A SYN that is sent again more often was lost again and again: the way was closed for seconds.
+const MOST_REPEATS: u32 = 2;
+
 /// A connection on which no step takes longer than `timeout`.
 pub fn connect(to: SocketAddr, timeout: Duration) -> io::Result<BufReader<TcpStream>> {
-    let stream = TcpStream::connect_timeout(&to, timeout)?;
+    let Dialled { result, repeats } = dial(to, 0, timeout);
+    let stream = result?;
+    if repeats > MOST_REPEATS {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(timeout))?;
     Ok(BufReader::new(stream))
 }
 

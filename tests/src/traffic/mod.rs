@@ -2,6 +2,7 @@
 //! inside namespaces and prints what they saw as one line of JSON.
 
 mod ask;
+mod connect;
 mod failure;
 mod http;
 mod latency;

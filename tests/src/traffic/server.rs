@@ -144,6 +144,7 @@ fn echo_stream(mut stream: TcpStream, client: SocketAddr, name: &str) -> io::Res
 /// to the client.
 fn answer_datagrams(socket: &UdpSocket, name: &str) -> io::Result<()> {
     setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+    super::udp::hold_more(socket)?;
     let mut buffer = vec![0; 64 * 1024];
     let mut control = cmsg_space!(libc::in6_pktinfo);
     loop {

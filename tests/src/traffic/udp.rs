@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Percentiles, Stop, http::pace, server::Answer};
@@ -29,7 +30,7 @@ pub struct UdpOptions {
     /// Without a checksum, which IPv4 allows.
     #[arg(long)]
     pub no_checksum: bool,
-    /// How long an answer may take.
+    /// How long to go on asking whether what is not answered is late or lost.
     #[arg(long, default_value_t = 2000)]
     pub timeout_ms: u64,
 }
@@ -65,7 +66,7 @@ impl UdpOptions {
 pub struct UdpReport {
     pub sent: u64,
     pub answered: u64,
-    /// Sent and never answered.
+    /// Sent and never answered, while later datagrams were.
     pub lost: u64,
     /// Answers to what had been answered.
     pub duplicates: u64,
@@ -119,8 +120,15 @@ fn omit_checksums(socket: &UdpSocket) -> io::Result<()> {
 pub fn connected(to: SocketAddr, source_port: u16) -> io::Result<UdpSocket> {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, source_port))?;
+    hold_more(&socket)?;
     socket.connect(to)?;
     Ok(socket)
+}
+
+/// Room for what arrives while this process waits for the processor, which the kernel would otherwise drop: seconds of
+/// the highest rates in use.
+pub fn hold_more(socket: &UdpSocket) -> io::Result<()> {
+    Ok(setsockopt(socket, sockopt::RcvBufForce, &(16 << 20))?)
 }
 
 fn one_by_one(to: SocketAddr, options: &UdpOptions, stop: Option<&Stop>, tally: &mut Tally) -> io::Result<()> {
@@ -131,9 +139,10 @@ fn one_by_one(to: SocketAddr, options: &UdpOptions, stop: Option<&Stop>, tally: 
         }
         pace(started, number, options.rate);
         let socket = open(to, options)?;
-        socket.set_read_timeout(Some(Duration::from_millis(options.timeout_ms)))?;
+        let mut answers = Tally::default();
         tally.send(&socket, number, options.size);
-        tally.receive(&socket);
+        receive_all(&socket, options, &AtomicU64::new(1), &mut answers)?;
+        tally.merge(answers);
     }
     Ok(())
 }
@@ -141,23 +150,10 @@ fn one_by_one(to: SocketAddr, options: &UdpOptions, stop: Option<&Stop>, tally: 
 fn on_one_socket(to: SocketAddr, options: &UdpOptions, stop: Option<&Stop>, tally: &mut Tally) -> io::Result<()> {
     let socket = open(to, options)?;
     let receiving = socket.try_clone()?;
-    // Short, so that the receiver notices the end.
-    receiving.set_read_timeout(Some(Duration::from_millis(50)))?;
-    // How many were sent, once that is known.
-    let sent = AtomicU64::new(u64::MAX);
+    let sent = AtomicU64::new(NOT_YET);
     let mut answers = Tally::default();
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut deadline = None;
-            while (answers.received.len() as u64) < sent.load(Ordering::Acquire)
-                && deadline.is_none_or(|deadline| Instant::now() < deadline)
-            {
-                answers.receive_quietly(&receiving);
-                if deadline.is_none() && sent.load(Ordering::Acquire) != u64::MAX {
-                    deadline = Some(Instant::now() + Duration::from_millis(options.timeout_ms));
-                }
-            }
-        });
+        let receiver = scope.spawn(|| receive_all(&receiving, options, &sent, &mut answers));
         let started = Instant::now();
         for number in 0.. {
             if stop.map_or(number >= options.requests, Stop::is_set) {
@@ -167,9 +163,57 @@ fn on_one_socket(to: SocketAddr, options: &UdpOptions, stop: Option<&Stop>, tall
             tally.send(&socket, number, options.size);
         }
         sent.store(tally.report.sent, Ordering::Release);
-    });
+        receiver.join().unwrap_or_else(|_| Err(io::Error::other("the receiver panicked")))
+    })?;
     tally.merge(answers);
     Ok(())
+}
+
+/// Of how many were sent, as long as that is not known.
+const NOT_YET: u64 = u64::MAX;
+/// Numbers of datagrams that are sent only to see whether something comes back after what is missing: this one and
+/// those above it.
+const MARKER: u64 = 1 << 63;
+/// Between markers; also how soon the end is noticed.
+const BEAT: Duration = Duration::from_millis(50);
+/// So many markers have to be answered before what is missing counts as lost. One would do if all packets of a flow
+/// took turns on one processor.
+const MARKERS: usize = 20;
+
+/// Receives until `sent` datagrams are answered or have failed, or what is missing is lost: markers that were sent after
+/// it are answered.
+fn receive_all(socket: &UdpSocket, options: &UdpOptions, sent: &AtomicU64, tally: &mut Tally) -> io::Result<()> {
+    socket.set_read_timeout(Some(BEAT))?;
+    let mut markers = BTreeSet::new();
+    // Since when all are sent, and since the last marker.
+    let mut waiting: Option<(Instant, Instant)> = None;
+    loop {
+        let all = sent.load(Ordering::Acquire);
+        let failed: u64 = tally.report.failures.values().sum();
+        if tally.received.len() as u64 + failed >= all || markers.len() >= MARKERS {
+            return Ok(());
+        }
+        match tally.take(socket) {
+            Ok(number) => markers.extend(number),
+            Err(error) if Failure::of(&error) == Failure::TimedOut => {}
+            Err(error) => tally.fail(&error),
+        }
+        if all == NOT_YET {
+            continue;
+        }
+        let now = Instant::now();
+        let (began, last) = *waiting.get_or_insert((now, now));
+        if now - began > Duration::from_millis(options.timeout_ms) {
+            return Ok(());
+        }
+        if now - last >= BEAT {
+            waiting = Some((began, now));
+            let number = MARKER + (now - began).as_micros() as u64;
+            if let Err(error) = socket.send(&number.to_be_bytes()) {
+                tally.fail(&error);
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -198,29 +242,19 @@ impl Tally {
         }
     }
 
-    fn receive(&mut self, socket: &UdpSocket) {
-        if let Err(error) = self.take(socket) {
-            self.fail(&error);
-        }
-    }
-
-    /// No answer yet is no failure.
-    fn receive_quietly(&mut self, socket: &UdpSocket) {
-        match self.take(socket) {
-            Err(error) if Failure::of(&error) != Failure::TimedOut => self.fail(&error),
-            _ => {}
-        }
-    }
-
-    fn take(&mut self, socket: &UdpSocket) -> io::Result<()> {
+    /// Takes an answer in; gives back its number if it is a marker's.
+    fn take(&mut self, socket: &UdpSocket) -> io::Result<Option<u64>> {
         let mut buffer = [0; 2048];
         let count = socket.recv(&mut buffer)?;
         let now = Instant::now();
         let (number, answer) = parse(&buffer[..count])?;
+        if number >= MARKER {
+            return Ok(Some(number));
+        }
         *self.report.servers.entry(answer.server).or_default() += 1;
         *self.report.clients.entry(answer.client.ip()).or_default() += 1;
         self.received.push((number, now));
-        Ok(())
+        Ok(None)
     }
 
     fn fail(&mut self, error: &io::Error) {
@@ -228,9 +262,13 @@ impl Tally {
     }
 
     fn merge(&mut self, answers: Self) {
-        self.received = answers.received;
-        self.report.servers = answers.report.servers;
-        self.report.clients = answers.report.clients;
+        self.received.extend(answers.received);
+        for (server, count) in answers.report.servers {
+            *self.report.servers.entry(server).or_default() += count;
+        }
+        for (client, count) in answers.report.clients {
+            *self.report.clients.entry(client).or_default() += count;
+        }
         for (failure, count) in answers.report.failures {
             *self.report.failures.entry(failure).or_default() += count;
         }
@@ -256,4 +294,69 @@ pub fn parse(datagram: &[u8]) -> io::Result<(u64, Answer)> {
     let (number, answer) =
         datagram.split_first_chunk::<8>().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
     Ok((u64::from_be_bytes(*number), Answer::parse(answer)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that answers all but some numbers, the first of them late.
+    fn with_server(unanswered: &'static [u64], late: Duration, client: impl FnOnce(SocketAddr)) {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = server.local_addr().unwrap();
+        let stop = Stop::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                server.set_read_timeout(Some(BEAT)).unwrap();
+                let mut buffer = [0; 2048];
+                while !stop.is_set() {
+                    let Ok((count, from)) = server.recv_from(&mut buffer) else { continue };
+                    let number = u64::from_be_bytes(*buffer[..count].first_chunk().unwrap());
+                    if number == 0 {
+                        std::thread::sleep(late);
+                    }
+                    if !unanswered.contains(&number) {
+                        let answer = Answer { server: "s".into(), client: from };
+                        let answer = [&number.to_be_bytes()[..], &serde_json::to_vec(&answer).unwrap()].concat();
+                        server.send_to(&answer, from).unwrap();
+                    }
+                }
+            });
+            client(to);
+            stop.set();
+        });
+    }
+
+    fn report(to: SocketAddr, new_sockets: bool) -> UdpReport {
+        udp(to, &UdpOptions { requests: 10, new_sockets, ..UdpOptions::default() }, None).unwrap()
+    }
+
+    #[test]
+    fn what_is_late_is_not_lost() {
+        with_server(&[], Duration::from_millis(1500), |to| {
+            for new_sockets in [false, true] {
+                let report = report(to, new_sockets);
+                assert_eq!((report.sent, report.answered, report.lost), (10, 10, 0), "{report:?}");
+                assert!(report.failures.is_empty() && report.servers["s"] == 10, "{report:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_lost_is_found_by_what_is_answered_after_it() {
+        with_server(&[3, 9], Duration::ZERO, |to| {
+            for new_sockets in [false, true] {
+                let report = report(to, new_sockets);
+                assert_eq!((report.answered, report.lost, report.duplicates), (8, 2, 0), "{report:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn nobody_there_is_a_failure_and_does_not_take_long() {
+        let to = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let report = report(to, true);
+        assert_eq!((report.answered, report.lost), (0, 10), "{report:?}");
+        assert_eq!(report.failures.get(&Failure::Refused), Some(&10), "{report:?}");
+    }
 }

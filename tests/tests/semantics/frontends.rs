@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use proxy_common::reason::Hook;
-use proxy_userspace::model::{Algorithm, Protocol, Settings};
+use proxy_userspace::model::{Protocol, Settings};
 use serde_json::{Value, json};
 
 use crate::{

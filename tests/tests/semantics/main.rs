@@ -24,8 +24,8 @@ use proxy_tests::rows::world;
 use proxy_userspace::{
     desired::{NodeSettings, Seats, node_state},
     model::{
-        Changes, Cluster, Delta, DetectLocal, EndpointSlice, Event, Interface, Node, NodePortAddresses, ObjectName, Problem,
-        Protocol, Service, Settings,
+        Changes, Cluster, Delta, DetectLocal, EndpointSlice, Event, Interface, Node, NodePortAddresses, ObjectName,
+        Problem, Protocol, Service, Settings,
     },
     reconcile::{Capacity, Limits, MemoryTables, Reconciler},
 };
@@ -42,8 +42,7 @@ const UPLINK: u32 = 2;
 /// How many flows are opened to learn where flows go.
 const FLOWS: u16 = 100;
 
-const CAPACITY: Capacity =
-    Capacity { services: 64, frontends: 64, sets: 192, slots: 512, maglev: 8192, backends: 256 };
+const CAPACITY: Capacity = Capacity { services: 64, frontends: 64, sets: 192, slots: 512, maglev: 8192, backends: 256 };
 
 /// This node: its cluster, its maps and the time.
 struct World {
@@ -81,8 +80,7 @@ impl World {
             seats: Seats { opening: [world::SEATS; 2], proven: [world::SEATS; 2] },
             fast: [true; 2],
         };
-        let mut maps =
-            MemoryTables::new(CAPACITY);
+        let mut maps = MemoryTables::new(CAPACITY);
         let mut reconciler = Reconciler::adopt(&maps, Limits::default()).unwrap();
         reconciler.sync(&mut maps, [], Duration::ZERO);
         let cluster = Cluster::new("here", settings);
@@ -215,7 +213,12 @@ fn interfaces() -> Vec<Interface> {
     };
     vec![
         interface(1, "lo", &["127.0.0.1", "::1"], &[]),
-        interface(UPLINK, "eth0", &["192.0.2.1", "192.0.2.9", "fd02::1"], &["192.0.2.1/24", "192.0.2.9/24", "fd02::1/64"]),
+        interface(
+            UPLINK,
+            "eth0",
+            &["192.0.2.1", "192.0.2.9", "fd02::1"],
+            &["192.0.2.1/24", "192.0.2.9/24", "fd02::1/64"],
+        ),
         interface(3, "veth1", &["fe80::1"], &[]),
     ]
 }

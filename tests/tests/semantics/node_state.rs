@@ -35,11 +35,9 @@ fn row_36_a_device_masquerades_towards_a_next_hop_in_a_network_of_its_own() {
     let state = state(&["192.0.2.1"], &["primary"], &interfaces);
     // Loopback and link-local addresses are no source for what is routed.
     let [(2, device)] = &state.devices[..] else { panic!("{:?}", state.devices) };
-    for (next_hop, expected) in [
-        ("192.0.2.254", "192.0.2.1"),
-        ("198.51.100.1", "198.51.100.5"),
-        ("10.0.0.1", "198.51.100.5"),
-    ] {
+    for (next_hop, expected) in
+        [("192.0.2.254", "192.0.2.1"), ("198.51.100.1", "198.51.100.5"), ("10.0.0.1", "198.51.100.5")]
+    {
         assert_eq!(device.towards(&address(next_hop), false), address(expected), "{next_hop}");
     }
     assert_eq!(device.towards(&address("fd02::fe"), true), address("fd02::1"));
