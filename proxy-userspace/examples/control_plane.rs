@@ -94,8 +94,8 @@ fn sweep(runtime: &mut Runtime, pins: &Path) -> anyhow::Result<Value> {
             (V4::key(&sent.reversed(), Side::EGRESS), reply),
             (V4::key(&dialled, Side::INGRESS), V4::flow(&sent, state)),
         ] {
-            let bytes = (key.as_bytes().try_into()?, flow.as_bytes().try_into()?);
-            flows.insert::<[u8; 16], [u8; 32]>(bytes.0, bytes.1, 0)?;
+            let (key, flow): ([u8; 16], [u8; 32]) = (key.as_bytes().try_into()?, flow.as_bytes().try_into()?);
+            flows.insert(key, flow, 0)?;
         }
     }
     let timeouts = Timeouts { tcp_established: 1 << 20, ..Timeouts::default() };

@@ -45,7 +45,7 @@ impl Default for Capacities {
             proven4: 65_536,
             proven6: 16_384,
             local_addresses: 1_024,
-            devices: 2_048,
+            devices: 1_536,
         }
     }
 }

@@ -39,8 +39,9 @@ impl Table {
         let last_seen = self.now.wrapping_sub(idle);
         let state = State { subject: 0, generation: 0, stamp: 7, last_seen, role, flags, seen: Seen::ACK };
         let (key, flow) = (V4::key(&tuple(from), side), V4::flow(&tuple(to), state));
-        let bytes = (key.as_bytes().try_into().unwrap(), flow.as_bytes().try_into().unwrap());
-        self.map.insert::<[u8; 16], [u8; 32]>(bytes.0, bytes.1, 0).unwrap();
+        let key: [u8; 16] = key.as_bytes().try_into().unwrap();
+        let flow: [u8; 32] = flow.as_bytes().try_into().unwrap();
+        self.map.insert(key, flow, 0).unwrap();
     }
 
     /// A masqueraded flow from the client to the backend, through frontend 900 and from node 990.

@@ -80,7 +80,7 @@ fn masqueraded(protocol: u8) -> (Table, [FlowKey4; 4]) {
 
 #[test]
 fn a_flow_stays_or_goes_as_a_whole() {
-    let (mut table, [client, reply, ..]) = masqueraded(TCP);
+    let (mut table, [_, reply, ..]) = masqueraded(TCP);
     let all = |of_client| {
         [
             (Role::CLIENT, of_client),
@@ -93,7 +93,7 @@ fn a_flow_stays_or_goes_as_a_whole() {
     table.change(&reply, |flow| flow.seen = Seen::RST);
     assert_eq!(table.fates(), all(Fate::Over), "a reset one");
 
-    let (mut table, [_, reply, ..]) = masqueraded(UDP);
+    let (mut table, [client, reply, ..]) = masqueraded(UDP);
     assert_eq!(table.fates(), all(Fate::Over), "an exchange that is quiet for too long");
     table.change(&reply, |flow| flow.last_seen = NOW);
     assert_eq!(table.fates(), all(Fate::Stays), "the server still sends");
