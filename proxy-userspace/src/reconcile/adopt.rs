@@ -8,7 +8,7 @@ use super::{
     claims::Claims,
     filters::Filters,
     ids::Ids,
-    port::{PlacedBackend, Port, names},
+    port::{PlacedBackend, Port, switches},
     space::Space,
     tables::{Capacity, Snapshot},
 };
@@ -42,7 +42,7 @@ pub(super) fn adopt(snapshot: &Snapshot, capacity: Capacity) -> Adopted {
     let generations = rows.iter().map(|row| row.generation).collect();
     let mut space = Space::new(capacity, [services, sets, backends], &snapshot.services, generations);
     let ids = leftovers.freed.services.iter();
-    leftovers.freed.names = ids.flat_map(|&id| names(id, &space)).collect();
+    leftovers.freed.switches = ids.flat_map(|&id| switches(id, &space)).collect();
     let mut filters = Filters::adopt(snapshot);
 
     let contents = Contents { sets: sets_rows, slots: &snapshot.slots, maglev: &snapshot.maglev, backends: rows };

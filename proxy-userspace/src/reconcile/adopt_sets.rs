@@ -43,7 +43,7 @@ pub(super) fn adopt(contents: &Contents<'_>, ports: &mut HashMap<u32, Port>, spa
             *place = found.filter(|placed| take(placed, space));
             match place {
                 Some(placed) => taken.extend([placed.index]),
-                None if index != 0 => freed.names.push((id, family, index)),
+                None if index != 0 => freed.switches.push((id, family, index)),
                 None => {}
             }
         }

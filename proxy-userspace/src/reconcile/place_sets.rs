@@ -79,7 +79,7 @@ impl Placement {
                 Some(placed) if named != placed.index => self.switches.push((family, placed.index)),
                 // Its frontends are still there. Only when nobody can be on his way from one of them any more, the map
                 // ceases to name its sets.
-                None if named != 0 => self.dropped.places.names.push((self.port.id, family, named)),
+                None if named != 0 => self.dropped.places.switches.push((self.port.id, family, named)),
                 _ => {}
             }
         }

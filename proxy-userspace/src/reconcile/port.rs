@@ -79,7 +79,7 @@ impl Port {
     pub fn into_dropped(self, space: &Space) -> Dropped {
         let mut places = Freed::default();
         self.sets.iter().flatten().for_each(|sets| sets.free_all(&mut places));
-        places.names.extend(names(self.id, space));
+        places.switches.extend(switches(self.id, space));
         Dropped { backends: self.backends, places }
     }
 }
@@ -174,7 +174,7 @@ impl Placement {
 }
 
 /// What the map names for a service port, as it is freed.
-pub(super) fn names(id: u32, space: &Space) -> impl Iterator<Item = (u32, Family, u32)> + use<> {
+pub(super) fn switches(id: u32, space: &Space) -> impl Iterator<Item = (u32, Family, u32)> + use<> {
     space.named(id).filter(|(_, row)| *row != 0).map(move |(family, row)| (id, family, row))
 }
 

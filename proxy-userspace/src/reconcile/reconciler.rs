@@ -209,7 +209,7 @@ impl Reconciler {
     fn release(&mut self, tables: &mut impl Tables, now: Duration, writes: &mut Writes) -> bool {
         let mut released = false;
         while let Some(freed) = self.space.due(now) {
-            for &(id, family, row) in &freed.names {
+            for &(id, family, row) in &freed.switches {
                 let is_placed = |port: &Port| port.sets.get(family as usize).is_some_and(Option::is_some);
                 let has_returned = self.ports.get(&id).is_some_and(is_placed);
                 if !has_returned && self.space.named(id).any(|named| named == (family, row)) {

@@ -1,8 +1,9 @@
 use std::{collections::VecDeque, ops::AddAssign, time::Duration};
 
+use proxy_common::wire::Service;
+
 use super::{ids::Ids, ranges::Ranges, tables::Capacity};
 use crate::model::Family;
-use proxy_common::wire::Service;
 
 /// What is free in the maps, and what will be once no packet can still see it.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub(super) struct Freed {
     pub services: Vec<u32>,
     /// Service ids, families and the rows of sets that the map names for them, though no frontend leads there any more:
     /// for programs that read one just before it went.
-    pub names: Vec<(u32, Family, u32)>,
+    pub switches: Vec<(u32, Family, u32)>,
     pub sets: Vec<u32>,
     pub backends: Vec<u32>,
     /// Starts and lengths.
@@ -124,9 +125,9 @@ impl Space {
 
 impl AddAssign for Freed {
     fn add_assign(&mut self, other: Self) {
-        let Self { services, names, sets, backends, slots, maglev } = other;
+        let Self { services, switches, sets, backends, slots, maglev } = other;
         self.services.extend(services);
-        self.names.extend(names);
+        self.switches.extend(switches);
         self.sets.extend(sets);
         self.backends.extend(backends);
         self.slots.extend(slots);
@@ -136,9 +137,9 @@ impl AddAssign for Freed {
 
 impl Freed {
     fn is_empty(&self) -> bool {
-        let Self { services, names, sets, backends, slots, maglev } = self;
+        let Self { services, switches, sets, backends, slots, maglev } = self;
         let ids = [services, sets, backends].into_iter().all(Vec::is_empty);
-        ids && names.is_empty() && slots.is_empty() && maglev.is_empty()
+        ids && switches.is_empty() && slots.is_empty() && maglev.is_empty()
     }
 }
 

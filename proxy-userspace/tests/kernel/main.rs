@@ -13,3 +13,4 @@ mod preconditions;
 mod reading;
 mod responsiveness;
 mod sandbox;
+mod sweeping;

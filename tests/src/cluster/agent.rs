@@ -121,7 +121,7 @@ impl Agent {
         self.wait_ready()
     }
 
-    /// What `sheave get WHAT -o json` shows for it: `services`, `backends`, `flows` or `drops`.
+    /// What `sheave get WHAT -o json` shows for it: `services`, `backends`, `flows`, `counters` or `drops`.
     ///
     /// # Errors
     /// The command's message.

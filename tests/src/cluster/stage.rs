@@ -44,12 +44,12 @@ impl Stage {
     /// What the counters and the agents of all nodes say, to be shown when something was lost.
     pub fn evidence(&self) -> String {
         let nodes = self.agents.iter().map(|agent| {
-            let drops = agent.get_table("drops").unwrap_or_else(|error| format!("{error:#}\n"));
+            let counters = agent.get_table("counters").unwrap_or_else(|error| format!("{error:#}\n"));
             let log = agent.log();
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n");
             let node = agent.node();
-            format!("drops on {node}:\n{drops}agent of {node}:\n{tail}\n")
+            format!("counters on {node}:\n{counters}agent of {node}:\n{tail}\n")
         });
         nodes.collect()
     }
@@ -58,7 +58,7 @@ impl Stage {
     pub fn count(&self, reason: &str) -> Result<u64> {
         let mut sum = 0;
         for agent in &self.agents {
-            let rows = agent.get("drops")?;
+            let rows = agent.get("counters")?;
             let rows = rows.as_array().into_iter().flatten().filter(|row| row["reason"] == reason);
             sum += rows.filter_map(|row| row["packets"].as_u64()).sum::<u64>();
         }

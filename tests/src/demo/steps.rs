@@ -150,7 +150,7 @@ fn show_refusal(shell: &Pod, to: SocketAddr) -> Result<()> {
 
 /// What the kernel holds for a node's agent.
 fn show_tables(agent: &Agent) -> Result<()> {
-    for table in ["services", "backends", "flows", "drops"] {
+    for table in ["services", "backends", "flows", "counters"] {
         screen::title(&format!("{}: sheave get {table}", agent.node()));
         let text = agent.get_table(table)?;
         let mut lines = text.lines();

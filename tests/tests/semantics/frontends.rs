@@ -38,6 +38,7 @@ fn row_22_masquerade_all_is_about_cluster_ips() {
     let settings = Settings { masquerade_all: true, ..Settings::default() };
     let world = world(settings, external("Local"));
     assert!(world.masquerades(POD, "10.96.0.1:80"));
+    assert!(world.masquerades(OUTSIDE, "10.96.0.1:80"), "also where the backend is on this node");
     assert!(!world.masquerades(POD, "203.0.113.1:80"));
 }
 

@@ -4,6 +4,7 @@
 //! Addresses: pods 10.1.0.0/16 and fd01::/64, services 10.96.0.0/16 and fd96::/64, this node ("here") 192.0.2.1 and
 //! fd02::1, another one ("there") 192.0.2.2, clients outside 198.51.100.0/24 and fd03::/64.
 
+mod classes;
 mod endpoints;
 mod frontends;
 mod host;
@@ -59,7 +60,15 @@ impl World {
 
     fn with(settings: Settings, node_port_addresses: &[&str], cluster_cidrs: &[&str]) -> Self {
         let cluster_cidrs = cluster_cidrs.iter().map(|text| text.parse().unwrap()).collect();
-        let settings = Settings { detect_local: DetectLocal::ClusterCidr(cluster_cidrs), ..settings };
+        let detect_local = DetectLocal::ClusterCidr(cluster_cidrs);
+        Self::start(Settings { detect_local, ..settings }, node_port_addresses)
+    }
+
+    fn detecting(settings: Settings) -> Self {
+        Self::start(settings, &["primary"])
+    }
+
+    fn start(settings: Settings, node_port_addresses: &[&str]) -> Self {
         let list: Vec<String> = node_port_addresses.iter().map(ToString::to_string).collect();
         let settings_of_node = NodeSettings {
             node_port_addresses: NodePortAddresses::parse(&list).unwrap().unwrap_or_default(),
@@ -132,11 +141,29 @@ impl World {
         problems
     }
 
+    /// Takes in the devices of this node as the agent does; returns how many frontends that changes.
+    fn set_interfaces(&mut self, interfaces: &[Interface]) -> u64 {
+        let changes = self.cluster.set_interfaces(interfaces);
+        let report = self.reconciler.follow(&mut self.maps, &self.cluster, &changes, self.now);
+        assert!(report.error.is_none() && !changes.all);
+        report.writes.frontends
+    }
+
     /// All answers that clients with this address get who open a flow to `dialled`.
     fn answers(&self, client: &str, dialled: &str, protocol: Protocol) -> BTreeSet<Answer> {
-        let (mut client, dialled): (SocketAddr, SocketAddr) = (client.parse().unwrap(), dialled.parse().unwrap());
-        let is_pod = self.maps.config.is_pod(&client.ip().into()) == Some(true);
+        let address: SocketAddr = client.parse().unwrap();
+        let is_pod = self.maps.config.is_pod(&address.ip().into()) == Some(true);
         let hook = if is_pod { Hook::PodIngress } else { Hook::UplinkIngress };
+        self.answers_of(hook, client, dialled, protocol)
+    }
+
+    /// The same by TCP at a hook.
+    fn answers_at(&self, hook: Hook, client: &str, dialled: &str) -> BTreeSet<Answer> {
+        self.answers_of(hook, client, dialled, Protocol::Tcp)
+    }
+
+    fn answers_of(&self, hook: Hook, client: &str, dialled: &str, protocol: Protocol) -> BTreeSet<Answer> {
+        let (mut client, dialled): (SocketAddr, SocketAddr) = (client.parse().unwrap(), dialled.parse().unwrap());
         let host = Host::new(&self.maps, 0);
         let dial = |port: u16| {
             client.set_port(port);
