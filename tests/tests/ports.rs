@@ -11,7 +11,7 @@ use proxy_tests::traffic::{SessionsOptions, dial};
 
 const NODE_PORT: u16 = 30080;
 /// Of the node, for one backend.
-const PORTS: u16 = 4096;
+const PORTS: u16 = 1024;
 
 fn stage() -> Result<Stage> {
     let service = Service::new("web", 1).node_port(NODE_PORT);
@@ -34,15 +34,15 @@ fn nine_of_ten_in_use_are_not_too_many() -> Result<()> {
     let exhausted = || stage.count("ports-exhausted");
     let nine_of_ten = hold(PORTS / 10 * 9)?;
 
-    let flows = scaled(150_u32, 1500);
+    let flows = scaled(100_u32, 1000);
     let before = exhausted()?;
     let mut repeats = 0;
     for _ in 0..flows {
         let mut line = Line::open(client, 0, to).with_context(|| stage.evidence())?;
         line.exchange()?;
         repeats += line.repeats;
-        // A port rests for up to two ticks after its connection: by this pace, one of eighty at most does.
-        std::thread::sleep(Duration::from_millis(40));
+        // A port rests for up to two ticks after its connection: by this pace, one of forty at most does.
+        std::thread::sleep(Duration::from_millis(100));
     }
     let failed = exhausted()? - before;
     println!("{flows} new connections with 9 of 10 ports in use: {failed} SYNs found none, {repeats} were sent again");

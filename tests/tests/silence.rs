@@ -2,13 +2,15 @@
 //! root and the agent.
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use proxy_tests::cluster::{AgentOptions, Cluster, Cni, Endpoint, Family, Place, Service, ServicePort, Stage};
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use proxy_tests::cluster::{AgentOptions, Cluster, Cni, Endpoint, Family, Place, Pod, Service, ServicePort, Stage};
 use proxy_tests::patience::patience;
 
 const PORT: u16 = 9000;
@@ -91,30 +93,37 @@ fn heard(from: &Receiver<Heard>, port: u16, text: &str) -> Result<usize> {
 fn datagrams_go_where_they_went() -> Result<()> {
     let stage = stage()?;
     let client = stage.cluster.pod("client");
-    let bind = |pod| Ok(stage.cluster.pod(pod).namespace().enter(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, PORT)))??);
-    let sockets: Vec<UdpSocket> = BACKENDS.into_iter().map(bind).collect::<Result<_>>()?;
-    let done = AtomicBool::new(false);
-    let (sender, receiver) = channel();
+    let bind = |pod, family| {
+        let any = any(family);
+        Ok(stage.cluster.pod(pod).namespace().enter(|| UdpSocket::bind((any, PORT)))??)
+    };
+    let servers = |family| BACKENDS.into_iter().map(|pod| bind(pod, family)).collect::<Result<Vec<_>>>();
+    let servers = [servers(Family::V4)?, servers(Family::V6)?];
+    let done = &AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for (backend, socket) in sockets.into_iter().enumerate() {
-            let (sender, done) = (sender.clone(), &done);
-            scope.spawn(move || serve(&socket, backend, |heard| drop(sender.send(heard)), done));
-        }
-        let result = Family::BOTH.into_iter().try_for_each(|family| {
+        let run = |family: Family, servers: Vec<UdpSocket>| {
+            let (sender, receiver) = channel();
+            for (backend, socket) in servers.into_iter().enumerate() {
+                let sender = sender.clone();
+                scope.spawn(move || serve(&socket, backend, |heard| drop(sender.send(heard)), done));
+            }
             let to = SocketAddr::new(service().cluster_ips.of(family), PORT);
-            go_silent(client, to, &receiver).with_context(|| format!("{family:?}\n{}", stage.evidence()))
-        });
+            scope.spawn(move || go_silent(client, to, &receiver))
+        };
+        let clients: Vec<_> =
+            Family::BOTH.into_iter().zip(servers).map(|(family, servers)| (family, run(family, servers))).collect();
+        let ends: Vec<_> = clients.into_iter().map(|(family, client)| (family, client.join())).collect();
         done.store(true, Ordering::Relaxed);
-        result
+        ends.into_iter().try_for_each(|(family, end)| {
+            end.map_err(|_| anyhow!("panicked"))?.with_context(|| format!("{family:?}\n{}", stage.evidence()))
+        })
     })
 }
 
-fn go_silent(client: &impl Place, to: SocketAddr, receiver: &Receiver<Heard>) -> Result<()> {
-    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let open = || -> Result<UdpSocket> {
-        let socket = client.namespace().enter(|| UdpSocket::bind(any).and_then(|socket| socket.connect(to).map(|()| socket)))?;
-        Ok(socket?)
-    };
+fn go_silent(client: &Pod, to: SocketAddr, receiver: &Receiver<Heard>) -> Result<()> {
+    let any = any(if to.is_ipv4() { Family::V4 } else { Family::V6 });
+    let bind = || UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(to).map(|()| socket));
+    let open = || -> Result<UdpSocket> { Ok(client.namespace().enter(bind)??) };
     let say = |socket: &UdpSocket, text: &str| -> Result<usize> {
         socket.send(text.as_bytes())?;
         heard(receiver, socket.local_addr()?.port(), text)
@@ -147,38 +156,48 @@ fn go_silent(client: &impl Place, to: SocketAddr, receiver: &Receiver<Heard>) ->
 fn connections_with_one_silent_end_go_on() -> Result<()> {
     let stage = stage()?;
     let client = stage.cluster.pod("client");
+    let mut pairs = Vec::new();
     for family in Family::BOTH {
+        let any = any(family);
         // Whichever backend it is: all of them listen.
-        let listeners = BACKENDS.map(|pod| {
-            stage.cluster.pod(pod).namespace().enter(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)))
-        });
+        let listen = |pod| Ok(stage.cluster.pod(pod).namespace().enter(|| TcpListener::bind((any, PORT)))??);
+        let listeners = BACKENDS.into_iter().map(listen).collect::<Result<Vec<TcpListener>>>()?;
         let to = SocketAddr::new(service().cluster_ips.of(family), PORT);
-        std::thread::scope(|scope| -> Result<()> {
-            let (sender, accepted) = channel();
-            for listener in listeners {
-                let (listener, sender) = (listener??, sender.clone());
-                listener.set_nonblocking(true)?;
-                scope.spawn(move || {
-                    while sender.send(None).is_ok() {
-                        if let Ok((stream, _)) = listener.accept() {
-                            let _ = sender.send(Some(stream));
-                        }
-                        std::thread::sleep(Duration::from_millis(10));
-                    }
-                });
-            }
-            for server_sends in [true, false] {
-                let near = client.namespace().enter(|| TcpStream::connect(to))?.context("connect")?;
-                let far = accepted.iter().flatten().next().context("nobody accepted")?;
-                far.set_nonblocking(false)?;
-                let (from, other) = if server_sends { (&far, &near) } else { (&near, &far) };
-                talk(from, other).with_context(|| format!("{family:?}, server sends: {server_sends}\n{}", stage.evidence()))?;
-            }
-            drop(accepted);
-            Ok(())
-        })?;
+        for server_sends in [true, false] {
+            let near = client.namespace().enter(|| TcpStream::connect(to))?.context("connect")?;
+            let far = accept(&listeners)?;
+            pairs.push((family, server_sends, near, far));
+        }
     }
-    Ok(())
+    std::thread::scope(|scope| {
+        let talks: Vec<_> = pairs
+            .iter()
+            .map(|(family, server_sends, near, far)| {
+                let (from, other) = if *server_sends { (far, near) } else { (near, far) };
+                (family, server_sends, scope.spawn(move || talk(from, other)))
+            })
+            .collect();
+        talks.into_iter().try_for_each(|(family, server_sends, talk)| {
+            let what = || format!("{family:?}, server sends: {server_sends}\n{}", stage.evidence());
+            talk.join().map_err(|_| anyhow!("panicked"))?.with_context(what)
+        })
+    })
+}
+
+/// The connection that one of the listeners has got, which is made already.
+fn accept(listeners: &[TcpListener]) -> Result<TcpStream> {
+    let mut ready: Vec<PollFd<'_>> =
+        listeners.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)).collect();
+    poll(&mut ready, PollTimeout::from(60_000_u16))?;
+    let got = listeners.iter().zip(&ready).find(|(_, ready)| ready.any().unwrap_or(false));
+    Ok(got.context("nobody was connected to")?.0.accept()?.0)
+}
+
+fn any(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    }
 }
 
 /// One end sends for some time; then the other one says something too.

@@ -72,7 +72,8 @@ pub struct SessionsReport {
 /// Written when all connections are made, or have failed.
 pub const OPEN: &str = "open";
 
-/// Opens connections to an echo port and asks on each, one question at a time, until `stop` is set; then once more.
+/// Opens connections to an echo port and asks on each, one question at a time, until `stop` is set: on each
+/// at least once when it is made, and once at the end.
 pub fn sessions(to: SocketAddr, options: &SessionsOptions, stop: &Stop, opened: impl Fn() + Sync) -> SessionsReport {
     let threads = options.connections.div_ceil(64).clamp(1, 16);
     let waiting = AtomicU32::new(threads);
@@ -85,13 +86,12 @@ pub fn sessions(to: SocketAddr, options: &SessionsOptions, stop: &Stop, opened: 
             opened();
         }
         while !stop.is_set() {
-            crew.round(options);
             let next = Instant::now() + Duration::from_millis(options.interval_ms);
             while !stop.is_set() && Instant::now() < next {
                 std::thread::sleep(next.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
             }
+            crew.round(options);
         }
-        crew.round(options);
         crew.finish()
     };
     std::thread::scope(|scope| {
