@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use proxy_tests::cluster::{Cluster, ClusterBuilder, Cni, Endpoint, Family, Line, Place, Service, Stage};
 use proxy_tests::packet::{Packet, flag};
 use proxy_tests::scale::{is_full, scaled};
@@ -205,22 +205,20 @@ fn a_service_beside_does_not_slow_direct_connections() -> Result<()> {
     for (service, pod) in services().iter().zip(["near", "far"]) {
         let client = stage.cluster.pod("client");
         let direct = SocketAddr::new(stage.cluster.pod(pod).ip(Family::V4), server::PORT);
-        let (pairs, others) = scaled((5, 400), (50, 1000));
+        let (pairs, others) = scaled((5, 400), (100, 1000));
         let options = BesideOptions { pairs, others, measured: others / 4, ..BesideOptions::new(service.http(Family::V4)) };
         let report = client.beside(direct, &options)?;
         let ratio = report.ratio();
         let BesideReport { others, beside, alone, ratios } = &report;
-        println!("{pod}: ratio {ratio:.3} of {ratios:.3?}\nservice {others:?}\nbeside {beside:?}\nalone {alone:?}");
+        println!("{pod}: ratio {ratio:.3} of {ratios:.2?}\nservice {others:?}\nbeside {beside:?}\nalone {alone:?}");
         let evidence = || format!("{pod}: {report:?}\n{}", stage.evidence());
         for kind in [others, beside, alone] {
             ensure!(kind.failures.is_empty() && kind.ok > 0, "{}", evidence());
         }
-        if is_full() {
-            ensure!(others.repeats + beside.repeats == 0, "SYNs were sent again: {}", evidence());
-            ensure!(ratio >= 0.95, "{}", evidence());
-        } else if others.repeats + beside.repeats > alone.repeats {
-            bail!("SYNs were sent again: {}", evidence());
-        }
+        // On a machine with other work, the answer to a SYN may take longer than the second after which it is sent again.
+        let repeats = others.repeats + beside.repeats + alone.repeats;
+        ensure!(repeats <= scaled(others.ok / 100, 0), "{repeats} SYNs were sent again: {}", evidence());
+        ensure!(!is_full() || ratio >= 0.95, "{}", evidence());
     }
     Ok(())
 }

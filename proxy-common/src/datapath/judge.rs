@@ -179,9 +179,9 @@ pub fn prove<F: Family, T: Record>(tables: &T) -> u32 {
 }
 
 /// Places of the ring that are looked at in one go.
-const PLACES: u32 = 4;
+const PLACES: u32 = 16;
 /// After so many in vain, the oldest flow that has closed gives way sooner.
-const CALM_PLACES: u32 = 2;
+const CALM_PLACES: u32 = 14;
 
 /// Makes a seat among the proven free, whose last holder is `row.other.client_key`; `false`: he lives.
 #[inline(always)]
