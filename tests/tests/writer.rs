@@ -85,7 +85,7 @@ fn member(number: u8, state: u32) -> (ObjectName, Vec<ServicePort>) {
     let doors: Vec<SocketAddr> = (0..DOORS).map(|door| ring(number, door)).collect();
     let backends: Vec<SocketAddr> = (0..DOORS).map(|door| ring(number + 1, door)).collect();
     // One backend, the other, or both; and now and then another policy, for which the frontends are written anew.
-    let reach = if state / 3 % 2 == 0 { Reach::Cluster } else { Reach::Local };
+    let reach = if (state / 3).is_multiple_of(2) { Reach::Cluster } else { Reach::Local };
     service(&format!("ring-{number}"), &doors, &backends, state % 3 + 1, reach)
 }
 
