@@ -1,5 +1,6 @@
 //! Hosts that run the datapath over a packet: plain Rust, and the kernel's programs by `BPF_PROG_TEST_RUN`.
 
+pub mod instructions;
 pub(crate) mod kernel;
 pub mod namespace;
 pub mod object;
