@@ -193,6 +193,27 @@ fn finished_connections_and_questions_displace_no_idle_one() {
     }
 }
 
+/// A connection that is made while closed ones hold every lasting seat gets the oldest one's.
+#[test]
+fn closed_connections_keep_no_seat_from_one_that_lives() {
+    let node = Node::new(TCP);
+    for turn in 0..4 {
+        for index in 0..SEATS as u16 {
+            let client = SocketAddr::new(Ipv4Addr::new(10, 244, 3, turn).into(), 30000 + index);
+            let backend = node.connect(client);
+            node.ask(client, flag::FIN | ACK);
+            node.answer(backend, client, flag::FIN | ACK);
+            node.ask(client, ACK);
+        }
+        node.plain.wait(3);
+    }
+    let client = node.pod(40000);
+    let backend = node.connect(client);
+    node.flood(4 * SEATS);
+    assert_eq!(node.ask(client, ACK), backend);
+    assert_eq!(node.answer(backend, client, ACK), node.vip());
+}
+
 /// Datagrams prove little: what was asked twice holds no seat that a connection could have.
 #[test]
 fn datagrams_take_no_lasting_seat_from_connections() {
@@ -274,4 +295,38 @@ fn a_spoofed_reset_ends_nothing() {
     // Its own SYN is taken for what it is, one within a connection that lives.
     assert_eq!(node.ask(client, flag::SYN), backend);
     assert_eq!(node.ask(client, ACK), backend);
+}
+
+/// The backend remembers a closed connection by its port, and takes the next one from there only if that is of the same
+/// kind: where no port is free, each client gets those that were its own.
+#[test]
+fn a_port_that_rests_goes_to_its_own_kind() {
+    let mut node = Node::new(TCP);
+    let backend = SocketAddr::new(node.addresses.remote, 8080);
+    let service = Service { id: 2, protocol: TCP, backends: vec![(backend, false)], masquerades_pods: false };
+    let mut world = World::default().node_port(false, NODE_PORT, &service, false);
+    world.config.masquerade_port_max = world.config.masquerade_port_min + 1;
+    node.plain.update(&world).expect("plain maps take everything");
+    let door = SocketAddr::new(node.addresses.node, NODE_PORT);
+    // One connection from beginning to end; gives back the port that it had.
+    let visit = |client: SocketAddr| {
+        let ask = |flags| node.pass(Hook::UplinkIngress, client, door, flags);
+        let (source, target) = ask(flag::SYN);
+        assert_eq!(target, backend);
+        for (answer, question) in [(flag::SYN | ACK, ACK), (flag::FIN | ACK, flag::FIN | ACK), (ACK, ACK)] {
+            assert_eq!(node.pass(Hook::UplinkIngress, backend, source, answer), (door, client));
+            assert_eq!(ask(question), (source, backend));
+        }
+        node.plain.wait(2);
+        source.port()
+    };
+    let client = |last: u8, port: u16| SocketAddr::new(Ipv4Addr::new(198, 51, 100, last).into(), port);
+    let owned = [visit(client(1, 40000)), visit(client(2, 40000))];
+    assert_ne!(owned[0], owned[1]);
+    for round in 1..12 {
+        let again = [visit(client(1, 40000 + round)), visit(client(2, 40000 + round))];
+        assert_eq!(again, owned, "round {round}");
+    }
+    // Rather than nobody's, somebody else's.
+    assert!(owned.contains(&visit(client(3, 40000))));
 }

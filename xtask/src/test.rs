@@ -27,6 +27,9 @@ pub struct Options {
     /// `unit`, `kernels`, or a file of tests/tests without its suffix or a folder there; all but `kubernetes`, `kind`
     /// and `kernels` when none is given
     suites: Vec<String>,
+    /// Let tests that say so do as much as their bars ask for: minutes each
+    #[arg(long)]
+    full: bool,
     #[command(flatten)]
     kernels: kernels::Choice,
     /// What follows `--` goes to the test programs, for example a filter
@@ -88,6 +91,9 @@ pub fn run(options: &Options) -> Result<()> {
         cargo.args(integration.iter().flat_map(|suite| ["--test", suite])).env("SHEAVE_BIN", sheave);
         if wanted(KIND) {
             cargo.env("SHEAVE_XTASK", std::env::current_exe().context("where this program is")?);
+        }
+        if options.full {
+            cargo.env("SHEAVE_TEST_FULL", "1");
         }
         if let Some(control_plane) = &control_plane {
             cargo.envs(control_plane.environment());

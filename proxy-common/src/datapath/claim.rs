@@ -6,13 +6,15 @@ use super::{
     part::{Code, Work},
     row::{Claimed, Entered},
 };
-use crate::{reason::Reason, wire::Role};
+use crate::{reason::Reason, tcp::Seen, wire::Role};
 
 /// Ports that are tried, the present one first. The chance that all meet a living flow is the share of used ports to the
 /// power of this number: 10⁻³ where nine of ten are in use.
-const DRAWS: u32 = 64;
+const DRAWS: u32 = 80;
 /// After so many in vain, flows that are finished or have proved nothing give way sooner.
-const CALM_DRAWS: u32 = 16;
+const CALM_DRAWS: u32 = 8;
+/// After so many, a flow that has closed gives way to any other; before, only to one of its own kind: see [`rests`].
+const CAREFUL_DRAWS: u32 = 32;
 
 /// Takes the reply key of `row.claim` under a port that is free; a flow that is over gives way.
 #[inline(always)]
@@ -68,11 +70,10 @@ fn draw<F: Family, T: Record>(tables: &T, turn: u32) -> bool {
     }
     let held = F::state(&other.flow);
     if trace::<F, T>(tables, other) {
-        let judged = if turn < CALM_DRAWS {
-            tables.work::<{ Work::JUDGE }, F>()
-        } else {
-            tables.work::<{ Work::JUDGE_PRESSED }, F>()
-        };
+        let mut judged = tables.work::<{ Work::JUDGE }, F>();
+        if judged == Judged::ALIVE && turn >= CALM_DRAWS && (turn >= CAREFUL_DRAWS || !rests::<F, T>(tables)) {
+            judged = tables.work::<{ Work::JUDGE_PRESSED }, F>();
+        }
         if judged == Judged::ALIVE {
             return false;
         }
@@ -90,6 +91,18 @@ fn draw<F: Family, T: Record>(tables: &T, turn: u32) -> bool {
         keep::<F, T>(tables);
     }
     false
+}
+
+/// Whether the flow that holds the port has closed and the new one is of another kind: another client, or dialled by another
+/// address. Its backend remembers it for a minute (TIME_WAIT) and takes a new SYN from the same port only if that has a later
+/// timestamp (RFC 6191); clients count timestamps for each pair of addresses anew (`secure_tcp_ts_off`, net/core/secure_seq.c).
+/// The SYN would have to be sent again after a second.
+#[inline(always)]
+fn rests<F: Family, T: Record>(tables: &T) -> bool {
+    let Some(row) = tables.row::<F>() else { return false };
+    let (old, new) = (&row.other.client_key, &row.headers.key);
+    let closed = F::state(&row.other.client).seen & F::state(&row.other.reply).seen & Seen::FIN != 0;
+    closed && (F::source(old) != F::source(new) || F::destination(old) != F::destination(new))
 }
 
 /// Tries the present port once more.

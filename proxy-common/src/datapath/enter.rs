@@ -72,6 +72,10 @@ pub fn prepare<F: Family, T: Record>(tables: &T) -> u32 {
     }
     let side = if hairpin != 0 { Side::INGRESS } else { Side::EGRESS };
     F::make_reverse_key(&mut row.claim.key, &row.flow, row.headers.protocol(), side);
+    if row.kept != 0 {
+        // The same port for the same two ends: see `claim::rests`.
+        F::set_destination_port(&mut row.claim.key, row.kept as u16);
+    }
     F::set_reverse_tuple(&mut row.claim.reply, &row.headers.key);
     let reply = State {
         subject: row.device,

@@ -26,6 +26,8 @@ pub struct Row<F: Family> {
     ethernet: u32,
     /// The packet's entry is right if its frontend is still whose it was.
     pub ask: u32,
+    /// The port of the flow that had the tuple of the packet until now, as its backend knew it, in network order; 0: none.
+    pub kept: u32,
     /// The seat of the flow that is being made.
     pub seat: u32,
     /// Bits of [`Entered`].
@@ -127,6 +129,7 @@ impl<F: Family> Row<F> {
             hook: 0,
             ethernet: 0,
             ask: 0,
+            kept: 0,
             seat: 0,
             entered: 0,
             mask_key: key(),

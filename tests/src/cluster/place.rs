@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::{Addresses, Family, Lifetime, Namespace, Process, binary, process};
 use crate::traffic::{
-    AskOptions, EchoReport, HttpOptions, HttpReport, LatencyOptions, LatencyReport, StreamOptions, StreamReport,
-    UdpOptions, UdpReport, server,
+    AskOptions, BesideOptions, BesideReport, EchoReport, FloodOptions, FloodReport, HttpOptions, HttpReport,
+    LatencyOptions, LatencyReport, OPEN, SessionsOptions, SessionsReport, StreamOptions, StreamReport, UdpOptions,
+    UdpReport, server,
 };
 
 /// What every place has.
@@ -115,6 +116,23 @@ pub trait Place {
 
     fn start_stream(&self, to: SocketAddr, options: &StreamOptions) -> Result<Load<StreamReport>> {
         self.start_load("stream", to, &options.arguments())
+    }
+
+    /// Connections on which questions are asked again and again. All of them are made, or have failed, when this returns.
+    fn hold_sessions(&self, to: SocketAddr, options: &SessionsOptions) -> Result<Load<SessionsReport>> {
+        let mut load: Load<SessionsReport> = self.start_load("sessions", to, &options.arguments())?;
+        load.process.wait_for_line(Duration::from_secs(30), |line| line == OPEN)?;
+        Ok(load)
+    }
+
+    /// Connections to an address beside those to another.
+    fn beside(&self, to: SocketAddr, options: &BesideOptions) -> Result<BesideReport> {
+        self.report("beside", to, &options.arguments())
+    }
+
+    /// First packets of flows that never go on.
+    fn start_flood(&self, to: SocketAddr, options: &FloodOptions) -> Result<Load<FloodReport>> {
+        self.start_load("flood", to, &options.arguments())
     }
 
     /// Times connections or requests.

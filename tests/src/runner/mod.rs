@@ -5,6 +5,7 @@ pub(crate) mod kernel;
 pub mod namespace;
 pub mod object;
 mod plain;
+mod shared;
 pub mod test_run;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::{packet::Mac, rows::world::World};
 
 pub use kernel::Kernel;
 pub use plain::Plain;
+pub use shared::Shared;
 
 pub type Counters = BTreeMap<(Hook, Reason), u64>;
 

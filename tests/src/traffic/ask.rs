@@ -22,6 +22,14 @@ pub enum Transport {
 
 impl Transport {
     pub const BOTH: [Self; 2] = [Self::Tcp, Self::Udp];
+
+    /// As the program's arguments have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
 }
 
 #[derive(Args, Clone, Debug)]
@@ -43,12 +51,8 @@ impl AskOptions {
 
     /// As arguments of the program.
     pub fn arguments(&self) -> Vec<String> {
-        let protocol = match self.protocol {
-            Transport::Tcp => "tcp",
-            Transport::Udp => "udp",
-        };
         vec![
-            format!("--protocol={protocol}"),
+            format!("--protocol={}", self.protocol.word()),
             format!("--source-port={}", self.source_port),
             format!("--timeout-ms={}", self.timeout_ms),
         ]

@@ -52,8 +52,8 @@ fn prepare(to: SocketAddr, source_port: u16, timeout: Duration) -> io::Result<Ow
     Ok(socket)
 }
 
-/// Segments that were sent again, of a connection that has sent nothing but its SYN.
-fn repeats(socket: &OwnedFd) -> io::Result<u32> {
+/// Segments that were sent again; of a connection that has sent nothing but its SYN, how often that was.
+pub fn repeats(socket: &impl AsRawFd) -> io::Result<u32> {
     // SAFETY: all bits zero is a value of this structure of numbers.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of_val(&info) as libc::socklen_t;

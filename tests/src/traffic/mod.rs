@@ -2,13 +2,17 @@
 //! inside namespaces and prints what they saw as one line of JSON.
 
 mod ask;
+mod beside;
 mod connect;
 mod failure;
+mod flood;
 mod http;
 mod latency;
 mod open;
 mod percentiles;
+mod raw;
 pub mod server;
+mod sessions;
 mod stream;
 mod udp;
 
@@ -17,11 +21,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use ask::{AskOptions, EchoReport, Transport, ask};
+pub use beside::{BesideOptions, BesideReport, Kind, beside};
+pub use connect::{Dialled, dial};
 pub use failure::Failure;
+pub use flood::{BEHIND_NOBODY4, BEHIND_NOBODY6, FloodOptions, FloodReport, Sources, flood};
 pub use http::{HttpOptions, HttpReport, http};
 pub use latency::{Exchange, LatencyOptions, LatencyReport, latency};
 pub use open::{OpenOptions, Opened, now_us, open};
 pub use percentiles::Percentiles;
+pub use raw::Raw;
+pub use sessions::{OPEN, SessionsOptions, SessionsReport, sessions};
 pub use stream::{ConnectionReport, StreamOptions, StreamReport, stream};
 pub use udp::{UdpOptions, UdpReport, udp};
 
