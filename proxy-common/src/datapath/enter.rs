@@ -110,7 +110,7 @@ fn masquerade_ports<T: Record>(tables: &T) -> (u32, u32) {
 /// flow will leave, so that replies come back there.
 #[inline(always)]
 pub fn find_node_address<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
-    let tuple = sent(row);
+    let tuple = between_the_hooks(row);
     let route = packet.route(&RouteQuery {
         source: F::wide(tuple.source),
         destination: F::wide(tuple.destination),
@@ -130,7 +130,7 @@ pub fn find_node_address<F: Family, P: Packet, T: Record>(packet: &mut P, tables
 
 /// The tuple of the client's packets between ingress and egress.
 #[inline(always)]
-fn sent<F: Family>(row: &Row<F>) -> Tuple<F::Address> {
+fn between_the_hooks<F: Family>(row: &Row<F>) -> Tuple<F::Address> {
     F::tuple(&row.flow, row.headers.protocol())
 }
 

@@ -26,6 +26,8 @@ impl Part {
     pub const DETOUR: u8 = 3;
     /// Past the stack, if nobody there looks and the routing table allows it.
     pub const SHORTCUT: u8 = 4;
+    /// TCP that is about to leave for a frontend, though nobody has translated it.
+    pub const STRAY: u8 = 5;
 }
 
 /// A part that works on the tables alone.
@@ -100,8 +102,9 @@ pub fn run<const PART: u8, F: Parse + Reject, P: Packet, T: Record>(packet: &mut
     match PART {
         Part::MEET => meet::<F, P, T>(packet, tables, row),
         Part::ADDRESS => enter::find_node_address::<F, P, T>(packet, tables, row),
-        Part::REJECT => reject::refuse::<F, P, T>(packet, tables, row),
+        Part::REJECT => reject::refuse::<F, P, T>(packet, tables, row, Reason::NoEndpoint),
         Part::SHORTCUT => ingress::shortcut::<F, P, T>(packet, tables, row),
+        Part::STRAY => stranger::stray::<F, P, T>(packet, tables, row),
         _ => stranger::detour::<F, P>(packet, row),
     }
 }

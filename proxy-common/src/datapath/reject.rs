@@ -12,16 +12,17 @@ use crate::{
     header::{IpProto, Ipv4, Ipv6, Tcp, Udp},
     reason::Reason,
     tcp::TcpFlags,
+    wire::reject_row,
 };
 
 /// TTL of what a node sends itself.
 const TTL: u8 = 64;
 
-/// Answers for a frontend without endpoints.
+/// Answers for a frontend that leads nowhere.
 #[inline(always)]
-pub fn refuse<F: Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
+pub fn refuse<F: Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>, reason: Reason) -> u32 {
     let per_tick = tables.config().map_or(0, |config| config.rejects_per_tick);
-    if !tables.take_reject(tables.now(), per_tick) {
+    if !tables.take_reject(reject_row(&F::source(&row.headers.key)), tables.now(), per_tick) {
         return Code::drop(Reason::RejectLimited);
     }
     let answered = match row.headers.protocol() {
@@ -32,22 +33,26 @@ pub fn refuse<F: Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, row: 
     if answered.is_none() || swap_hardware_addresses(packet, row.link()).is_none() {
         return Code::drop(Reason::RejectFailed);
     }
-    tables.count(row.hook(), Reason::NoEndpoint);
+    tables.count(row.hook(), reason);
     Code::REPLY
 }
 
-/// Turns a SYN into the reset that refuses it (RFC 9293, 3.10.7.1). Options and data stay where they are, which a
+/// Turns a segment into the reset that refuses it (RFC 9293, 3.10.7.1). Options and data stay where they are, which a
 /// reset may carry: so the checksum changes by known differences only, and is right for packets whose checksum the
 /// device has yet to fill in as well.
 #[inline(always)]
 fn reset<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Option<()> {
     let old: Tcp = packet.load(headers.l4)?;
     let data = usize::from(headers.length).checked_sub(headers.l4 - headers.l3 + usize::from(old.offset >> 4) * 4)?;
+    // SYN and FIN count as one byte.
+    let end = u32::from_be(old.sequence).wrapping_add(bit(old.flags, TcpFlags::SYN) + bit(old.flags, TcpFlags::FIN));
+    // All ones for a segment that acknowledges something. A branch would have the verifier walk through all that follows
+    // twice.
+    let acknowledges = 0_u32.wrapping_sub(bit(old.flags, TcpFlags::ACK));
     let new = Tcp {
-        sequence: 0,
-        // The SYN counts as one byte.
-        acknowledgment: u32::from_be(old.sequence).wrapping_add(1 + data as u32).to_be(),
-        flags: TcpFlags::RST | TcpFlags::ACK,
+        sequence: old.acknowledgment & acknowledges,
+        acknowledgment: end.wrapping_add(data as u32).to_be() & !acknowledges,
+        flags: TcpFlags::RST | (TcpFlags::ACK & !acknowledges as u8),
         window: 0,
         ..old
     };
@@ -63,6 +68,12 @@ fn reset<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Option<(
     packet.fix_checksum(headers.l4 + Tcp::CHECKSUM, change)?;
     set_ttl::<F, P>(packet, headers.l3, TTL)?;
     turn::<F, P>(packet, headers)
+}
+
+/// 1 if a flag is set, else 0.
+#[inline(always)]
+const fn bit(flags: u8, flag: u8) -> u32 {
+    (flags as u32 >> flag.trailing_zeros()) & 1
 }
 
 /// How many words of the offending packet are repeated.

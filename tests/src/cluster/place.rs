@@ -85,7 +85,19 @@ pub trait Place {
     fn serve_as(&self, name: &str, port: u16) -> Result<Process> {
         let mut command = self.traffic()?;
         command.args(["serve", "--name", name, "--port", &port.to_string()]);
-        let mut process = self.start(&format!("server-{port}"), command)?;
+        self.start_server(&format!("server-{port}"), command)
+    }
+
+    /// A server of HTTP and datagrams whose sockets are bound to exactly this address.
+    fn serve_at(&self, name: &str, address: SocketAddr) -> Result<Process> {
+        let mut command = self.traffic()?;
+        command.args(["serve-at", "--name", name, "--address", &address.to_string()]);
+        self.start_server("server-at", command)
+    }
+
+    #[doc(hidden)]
+    fn start_server(&self, name: &str, command: Command) -> Result<Process> {
+        let mut process = self.start(name, command)?;
         process.wait_for_line(Duration::from_secs(5), |line| line.starts_with("listening"))?;
         Ok(process)
     }

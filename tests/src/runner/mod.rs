@@ -38,7 +38,7 @@ impl From<Verdict> for Action {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Pass | Verdict::Translate => Self::Next,
-            Verdict::Back | Verdict::Forward | Verdict::Reply => Self::Redirect,
+            Verdict::Back | Verdict::Forward | Verdict::Reply | Verdict::Inward => Self::Redirect,
             Verdict::Drop(_) => Self::Drop,
         }
     }
