@@ -106,8 +106,10 @@ fn weather(scene: &Scene, family: Family, protocol: Transport, lasts: Duration) 
     let cluster = &scene.stage.cluster;
     let [far, near, inside] = scene.ways(family);
     let asking = HttpOptions { rate: 50, concurrency: 8, ..HttpOptions::default() };
-    let asked: Vec<_> =
-        [far, near, inside].into_iter().map(|way| Ok((way.name, way.from.ask_on(way.http, &asking)?))).collect::<Result<_>>()?;
+    let asked: Vec<_> = [far, near, inside]
+        .into_iter()
+        .map(|way| Ok((way.name, way.from.ask_on(way.http, &asking)?)))
+        .collect::<Result<_>>()?;
     let random = FloodOptions::new(protocol);
     let flooder = cluster.pod("flooder");
     let own = random.clone().from_own(flooder.ip(family));
@@ -130,13 +132,22 @@ fn weather(scene: &Scene, family: Family, protocol: Transport, lasts: Duration) 
         let report = load.stop()?;
         let failed: u64 = report.failures.values().sum();
         println!("new connections to {name}: {} of {} failed: {:?}", failed, report.requests, report.failures);
-        ensure!(report.requests > 0 && failed * 100 <= report.requests, "{name}: {report:?}\n{}", scene.stage.evidence());
+        ensure!(
+            report.requests > 0 && failed * 100 <= report.requests,
+            "{name}: {report:?}\n{}",
+            scene.stage.evidence()
+        );
     }
     Ok(())
 }
 
 fn report(what: &str, family: Family, protocol: Transport, flood: proxy_tests::traffic::FloodReport) -> Result<()> {
-    println!("{family:?} {protocol:?} flood, {what}: {:.0} a second for {:.1} s, {:?}", flood.sent as f64 / flood.seconds, flood.seconds, flood.errors);
+    println!(
+        "{family:?} {protocol:?} flood, {what}: {:.0} a second for {:.1} s, {:?}",
+        flood.sent as f64 / flood.seconds,
+        flood.seconds,
+        flood.errors
+    );
     ensure!(flood.sent > 1000, "no flood: {flood:?}");
     Ok(())
 }
@@ -176,7 +187,10 @@ fn settle(scene: &Scene) -> Result<()> {
         std::thread::sleep(Duration::from_secs(5));
         let now = scene.opening()?;
         let passed = began.elapsed();
-        println!("entries of flows that opened only: {after:?} after the flood, {now:?} {:.0} s later", passed.as_secs_f64());
+        println!(
+            "entries of flows that opened only: {after:?} after the flood, {now:?} {:.0} s later",
+            passed.as_secs_f64()
+        );
         if now.iter().all(|&now| now < 100) {
             return Ok(());
         }
@@ -211,7 +225,9 @@ fn finished(scene: &Scene, count: u64) -> Result<()> {
         let work = [
             scope.spawn(|| pod.http(scene.near.http(Family::V4), &options).map(|report| (report.ok, report.failures))),
             scope.spawn(|| outside.http(far.http, &options).map(|report| (report.ok, report.failures))),
-            scope.spawn(|| pod.udp(scene.near.http(Family::V4), &queries).map(|report| (report.answered, report.failures))),
+            scope.spawn(|| {
+                pod.udp(scene.near.http(Family::V4), &queries).map(|report| (report.answered, report.failures))
+            }),
             scope.spawn(|| outside.udp(far.http, &queries).map(|report| (report.answered, report.failures))),
         ];
         for work in work {

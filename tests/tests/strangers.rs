@@ -65,11 +65,16 @@ impl Ways {
 }
 
 /// Every pair of a place and the ways that it has to one backend.
-fn each_way(stage: &Stage, mut look: impl FnMut(&dyn Fn(u16, SocketAddr) -> Result<Line>, IpAddr, Ways) -> Result<()>) -> Result<()> {
+fn each_way(
+    stage: &Stage,
+    mut look: impl FnMut(&dyn Fn(u16, SocketAddr) -> Result<Line>, IpAddr, Ways) -> Result<()>,
+) -> Result<()> {
     let cluster = &stage.cluster;
     let (client, outside) = (cluster.pod("client"), cluster.client());
     for family in Family::BOTH {
-        for ((service, pod), port) in services().iter().zip(["near", "far"]).zip([STREAM_NODE_PORT, STREAM_NODE_PORT + 10]) {
+        for ((service, pod), port) in
+            services().iter().zip(["near", "far"]).zip([STREAM_NODE_PORT, STREAM_NODE_PORT + 10])
+        {
             let inside = Ways::inside(stage, pod, service, family);
             look(&|port, to| Line::open(client, port, to), client.ip(family), inside)
                 .with_context(|| format!("from a pod to {pod}, {family:?}"))?;
@@ -148,7 +153,8 @@ fn random_interleavings_break_nothing() -> Result<()> {
             Ways::outside(&stage, "near", STREAM_NODE_PORT, family),
             Ways::outside(&stage, "far", STREAM_NODE_PORT + 10, family),
         ];
-        interleave(cluster.pod("client"), &inside, steps).with_context(|| format!("a pod, {family:?}\n{}", stage.evidence()))?;
+        interleave(cluster.pod("client"), &inside, steps)
+            .with_context(|| format!("a pod, {family:?}\n{}", stage.evidence()))?;
         interleave(cluster.client(), &through, steps)
             .with_context(|| format!("outside, {family:?}\n{}", stage.evidence()))?;
     }
@@ -206,7 +212,8 @@ fn a_service_beside_does_not_slow_direct_connections() -> Result<()> {
         let client = stage.cluster.pod("client");
         let direct = SocketAddr::new(stage.cluster.pod(pod).ip(Family::V4), server::PORT);
         let (pairs, others) = scaled((5, 400), (100, 1000));
-        let options = BesideOptions { pairs, others, measured: others / 4, ..BesideOptions::new(service.http(Family::V4)) };
+        let options =
+            BesideOptions { pairs, others, measured: others / 4, ..BesideOptions::new(service.http(Family::V4)) };
         let report = client.beside(direct, &options)?;
         let ratio = report.ratio();
         let BesideReport { others, beside, alone, ratios } = &report;

@@ -44,11 +44,23 @@ fn place(of: SocketAddr) -> Option<u8> {
 }
 
 /// All of one service port: at `doors`, with backends of which those with bits in `members` are in its sets.
-fn service(name: &str, doors: &[SocketAddr], backends: &[SocketAddr], members: u32, reach: Reach) -> (ObjectName, Vec<ServicePort>) {
-    let name = ServicePortName { namespace: "default".into(), name: name.into(), port: String::new(), protocol: Protocol::Udp };
+fn service(
+    name: &str,
+    doors: &[SocketAddr],
+    backends: &[SocketAddr],
+    members: u32,
+    reach: Reach,
+) -> (ObjectName, Vec<ServicePort>) {
+    let name = ServicePortName {
+        namespace: "default".into(),
+        name: name.into(),
+        port: String::new(),
+        protocol: Protocol::Udp,
+    };
     let policy = Policy::new(Kind::ClusterIp).with(Class::Pod, Rule { reach, masquerade: Masquerade::Never });
     let frontends = doors.iter().map(|door| {
-        let key = FrontendKey { address: door.ip().into(), port: door.port().to_be(), protocol: UDP, scope: Scope::ADDRESS };
+        let key =
+            FrontendKey { address: door.ip().into(), port: door.port().to_be(), protocol: UDP, scope: Scope::ADDRESS };
         Frontend { key, policy }
     });
     let chosen = backends.iter().enumerate().filter(|(index, _)| members & 1 << index != 0).map(|(_, address)| address);

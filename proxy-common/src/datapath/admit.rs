@@ -73,6 +73,7 @@ pub fn review<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
     let client = F::state(&row.flow);
     let protocol = row.headers.protocol();
     row.client_key = row.headers.key;
+    row.kept = u32::from(F::tuple(&row.flow, protocol).source_port);
     make_reply_key::<F>(&mut row.reply_key, &row.flow, protocol);
     if !tables.peek::<F>(&row.reply_key, &mut row.other.reply) || !F::is_reverse(&row.other.reply, &row.client_key) {
         return Code::ANEW;

@@ -74,7 +74,6 @@ fn family<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, a
     } else if code != Code::DONE {
         let Some(row) = tables.row::<F>() else { return Verdict::Pass };
         row.ask = u32::from(code == Code::ASK);
-        row.kept = if known { u32::from(F::tuple(&row.flow, 0).source_port) } else { 0 };
         code = tables.apart::<{ Part::MEET }, F, P>(packet);
         if known && code == Code::NEW {
             // What is left of the flow that had this tuple until now.

@@ -80,6 +80,8 @@ impl Code {
     pub const PROVE: u32 = 7;
     /// The entry is right if its frontend is still whose it was.
     pub const ASK: u32 = 8;
+    /// The table has no room for another entry.
+    pub const FULL: u32 = 9;
     const DROP: u32 = 0x100;
 
     /// Not a sum: Linux 6.1 loses the bounds of a number that is made by one and taken apart by a difference.
@@ -115,9 +117,9 @@ pub fn work<const WORK: u8, F: Family, T: Record>(tables: &T) -> u32 {
     let Some(row) = tables.row::<F>() else { return Code::PASS };
     match WORK {
         Work::PREPARE => enter::prepare::<F, T>(tables),
-        Work::CLAIM => claim::claim::<F, T>(tables),
+        Work::CLAIM => claim::claim::<F, T>(tables, row),
         Work::MASK => enter::prepare_mask::<F, T>(tables, row),
-        Work::ENTER => enter::enter::<F, T>(tables),
+        Work::ENTER => enter::enter::<F, T>(tables, row),
         Work::UNDO => enter::undo::<F, T>(tables, row),
         Work::ROOM => judge::make_room::<F, T>(tables),
         Work::OWN => stranger::own::<F, T>(tables),

@@ -91,6 +91,7 @@ impl<F: Family> Row<F> {
         self.hook = hook as u32;
         self.ethernet = u32::from(link == Link::Ethernet);
         self.device = device;
+        self.kept = 0;
     }
 
     #[inline(always)]

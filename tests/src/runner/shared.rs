@@ -46,10 +46,12 @@ impl Shared {
         let directory = Path::new("/run");
         unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace needs root")?;
         let no_one = None::<&str>;
-        mount(no_one, "/", no_one, MsFlags::MS_REC | MsFlags::MS_PRIVATE, no_one).context("keep mounts to ourselves")?;
+        mount(no_one, "/", no_one, MsFlags::MS_REC | MsFlags::MS_PRIVATE, no_one)
+            .context("keep mounts to ourselves")?;
         mount(Some("bpf"), directory, Some("bpf"), MsFlags::empty(), no_one).context("mount a BPF filesystem")?;
         let pin_dir = directory.join("sheave");
-        let Runtime { tables, programs, sweeper, .. } = Runtime::open(&Options { pin_dir: pin_dir.clone(), ..Options::default() })?;
+        let Runtime { tables, programs, sweeper, .. } =
+            Runtime::open(&Options { pin_dir: pin_dir.clone(), ..Options::default() })?;
         let mut loader = EbpfLoader::new();
         loader.override_global(aya_log::LEVEL, &0_u8, true);
         let maps = std::fs::read_dir(pin_dir.join(format!("v{LAYOUT}/maps"))).context("list the maps")?;

@@ -96,7 +96,8 @@ pub fn flood(to: SocketAddr, options: &FloodOptions, stop: Option<&Stop>) -> io:
             template.vary();
             packet.copy_from_slice(&template.packet);
         }
-        let packets: Vec<&[u8]> = batch.iter().flat_map(|packet| std::iter::repeat_n(packet.as_slice(), each)).collect();
+        let packets: Vec<&[u8]> =
+            batch.iter().flat_map(|packet| std::iter::repeat_n(packet.as_slice(), each)).collect();
         match raw.send(&packets) {
             Ok(count) => report.sent += count as u64,
             Err(error) => *report.errors.entry(error.to_string()).or_default() += 1,

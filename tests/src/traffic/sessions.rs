@@ -214,7 +214,8 @@ impl Crew {
     }
 
     fn finish(mut self) -> SessionsReport {
-        self.report.repeats = self.sessions.iter().filter_map(|session| repeats(&session.stream).ok()).map(u64::from).sum();
+        self.report.repeats =
+            self.sessions.iter().filter_map(|session| repeats(&session.stream).ok()).map(u64::from).sum();
         self.report
     }
 }

@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn established_connections_are_never_pressed() {
         let half = |seen| Half { seen, last_seen: 0 };
-        let life = |protocol, proven, client, reply| Life { protocol, proven, client: half(client), reply: half(reply) };
+        let life =
+            |protocol, proven, client, reply| Life { protocol, proven, client: half(client), reply: half(reply) };
         let (opening, datagrams) =
             (Pressure { opening: true, datagrams: false }, Pressure { opening: false, datagrams: true });
         let fin = Seen::SYN | Seen::ACK | Seen::FIN;
