@@ -96,7 +96,6 @@ works! {
     OWN: own4 own6;
     PROVE: prove4 prove6;
     JUDGE: judge4 judge6;
-    JUDGE_PRESSED: judge_pressed4 judge_pressed6;
     END: end4 end6;
     REVIEW: review4 review6;
 }

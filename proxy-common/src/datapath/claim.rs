@@ -2,7 +2,7 @@
 
 use super::{
     Family, Inserted, Record, Row,
-    judge::{Judged, is_fresh, trace},
+    judge::{Judged, is_fresh, judge_other, trace},
     part::{Code, Work},
     row::{Claimed, Entered},
 };
@@ -71,9 +71,9 @@ fn draw<F: Family, T: Record>(tables: &T, turn: u32) -> bool {
     }
     let held = F::state(&other.flow);
     if trace::<F, T>(tables, other) {
-        let mut judged = tables.work::<{ Work::JUDGE }, F>();
+        let mut judged = judge_other::<F, T>(tables, false);
         if judged == Judged::ALIVE && turn >= CALM_DRAWS && (turn >= CAREFUL_DRAWS || !rests::<F, T>(tables)) {
-            judged = tables.work::<{ Work::JUDGE_PRESSED }, F>();
+            judged = judge_other::<F, T>(tables, true);
         }
         if judged == Judged::ALIVE {
             return false;

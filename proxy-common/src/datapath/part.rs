@@ -50,14 +50,12 @@ impl Work {
     pub const OWN: u8 = 6;
     /// A lasting seat for a flow that has proved itself.
     pub const PROVE: u8 = 7;
-    /// Judges the row's other flow.
+    /// Judges the row's other flow: see [`judge::judge_other`].
     pub const JUDGE: u8 = 8;
-    /// The same, while a port or a place is wanted and none is free.
-    pub const JUDGE_PRESSED: u8 = 9;
     /// Ends the row's other flow.
-    pub const END: u8 = 10;
+    pub const END: u8 = 9;
     /// Looks at the packet's entry.
-    pub const REVIEW: u8 = 11;
+    pub const REVIEW: u8 = 10;
 }
 
 /// What a part answers with. Reasons to drop carry their number.
@@ -82,6 +80,8 @@ impl Code {
     pub const ASK: u32 = 8;
     /// The table has no room for another entry.
     pub const FULL: u32 = 9;
+    /// There seems to be no frontend, which has to be looked for once more.
+    pub const AGAIN: u32 = 10;
     const DROP: u32 = 0x100;
 
     /// Not a sum: Linux 6.1 loses the bounds of a number that is made by one and taken apart by a difference.
@@ -124,8 +124,7 @@ pub fn work<const WORK: u8, F: Family, T: Record>(tables: &T) -> u32 {
         Work::ROOM => judge::make_room::<F, T>(tables),
         Work::OWN => stranger::own::<F, T>(tables),
         Work::PROVE => judge::prove::<F, T>(tables),
-        Work::JUDGE => judge::<F, T>(tables, &mut row.other, false),
-        Work::JUDGE_PRESSED => judge::<F, T>(tables, &mut row.other, true),
+        Work::JUDGE => judge::<F, T>(tables, &mut row.other),
         Work::REVIEW => review::<F, T>(tables, row),
         _ => end::<F, T>(tables, &mut row.other),
     }

@@ -28,6 +28,8 @@ pub struct Row<F: Family> {
     pub ask: u32,
     /// The port of the flow that had the tuple of the packet until now, as its backend knew it, in network order; 0: none.
     pub kept: u32,
+    /// The frontend of the packet was looked for already, in vain.
+    pub looked: u32,
     /// The seat of the flow that is being made.
     pub seat: u32,
     /// Bits of [`Entered`].
@@ -83,6 +85,8 @@ pub struct Other<F: Family> {
     pub reply: F::Flow,
     pub key: F::Key,
     pub flow: F::Flow,
+    /// It is judged while a port or a place is wanted and none is free.
+    pub pressed: u32,
 }
 
 impl<F: Family> Row<F> {
@@ -92,6 +96,7 @@ impl<F: Family> Row<F> {
         self.ethernet = u32::from(link == Link::Ethernet);
         self.device = device;
         self.kept = 0;
+        self.looked = 0;
     }
 
     #[inline(always)]
@@ -123,6 +128,7 @@ impl<F: Family> Row<F> {
                 reply: flow(),
                 key: key(),
                 flow: flow(),
+                pressed: 0,
             },
             node: Address::ANY,
             route: Route::NONE,
@@ -131,6 +137,7 @@ impl<F: Family> Row<F> {
             ethernet: 0,
             ask: 0,
             kept: 0,
+            looked: 0,
             seat: 0,
             entered: 0,
             mask_key: key(),
