@@ -11,6 +11,7 @@
 //! - [`patience`]: how much longer slow machines may take;
 //! - [`rows`]: what goes into the datapath and what has to come out;
 //! - [`runner`]: hosts of the datapath that packet rows are run by;
+//! - [`scale`]: how much a test does;
 //! - [`traffic`]: small servers and clients that run inside the cluster, and what they measured.
 
 pub mod bench;
@@ -23,5 +24,6 @@ pub mod packet;
 pub mod patience;
 pub mod rows;
 pub mod runner;
+pub mod scale;
 pub mod statistics;
 pub mod traffic;

@@ -2,6 +2,7 @@
 
 mod kin;
 mod list;
+mod pressure;
 mod sweep;
 
 pub use list::Flow;
