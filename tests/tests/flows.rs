@@ -193,27 +193,6 @@ fn finished_connections_and_questions_displace_no_idle_one() {
     }
 }
 
-/// A connection that is made while closed ones hold every lasting seat gets the oldest one's.
-#[test]
-fn closed_connections_keep_no_seat_from_one_that_lives() {
-    let node = Node::new(TCP);
-    for turn in 0..4 {
-        for index in 0..SEATS as u16 {
-            let client = SocketAddr::new(Ipv4Addr::new(10, 244, 3, turn).into(), 30000 + index);
-            let backend = node.connect(client);
-            node.ask(client, flag::FIN | ACK);
-            node.answer(backend, client, flag::FIN | ACK);
-            node.ask(client, ACK);
-        }
-        node.plain.wait(3);
-    }
-    let client = node.pod(40000);
-    let backend = node.connect(client);
-    node.flood(4 * SEATS);
-    assert_eq!(node.ask(client, ACK), backend);
-    assert_eq!(node.answer(backend, client, ACK), node.vip());
-}
-
 /// Datagrams prove little: what was asked twice holds no seat that a connection could have.
 #[test]
 fn datagrams_take_no_lasting_seat_from_connections() {
@@ -281,80 +260,6 @@ fn direct_connections_live_beside_any_number_through_the_service() {
     assert!(shown > 0, "no port was ever used by both");
 }
 
-/// Nor does a SYN to a Service under another's address and port disturb his connection straight to its endpoint.
-#[test]
-fn a_spoofed_syn_to_a_service_disturbs_no_direct_connection() {
-    let node = Node::new(TCP);
-    for backend in (100..105).map(|last| SocketAddr::new(Ipv4Addr::new(10, 244, 1, last).into(), 8080)) {
-        let client = node.pod(41000);
-        let direct = |hook, from, to, flags| node.pass(hook, from, to, flags);
-        assert_eq!(direct(Hook::PodIngress, client, backend, flag::SYN), (client, backend));
-        assert_eq!(direct(Hook::PodEgress, backend, client, flag::SYN | ACK), (backend, client));
-        assert_eq!(direct(Hook::PodIngress, client, backend, ACK), (client, backend));
-    }
-    let victim = node.pod(41000);
-    let chosen = node.plain.elsewhere(|| node.ask(victim, flag::SYN));
-    // Whatever the endpoint makes of that: to each connection its own answers.
-    for backend in (100..105).map(|last| SocketAddr::new(Ipv4Addr::new(10, 244, 1, last).into(), 8080)) {
-        assert_eq!(node.pass(Hook::PodEgress, backend, victim, ACK), (backend, victim), "{chosen}");
-        assert_eq!(node.pass(Hook::PodIngress, victim, backend, ACK), (victim, backend));
-    }
-}
-
-/// A NodePort connection that nobody has used for a while outlives one straight to its endpoint from the same outside
-/// port, whichever is first.
-#[test]
-fn an_idle_connection_at_an_uplink_is_cut_by_no_direct_one() {
-    let node = Node::new(TCP);
-    let node_port = SocketAddr::new(node.addresses.node, NODE_PORT);
-    for port in 42000..42100 {
-        let client = SocketAddr::new(node.addresses.outside, port);
-        let at = |hook, from, to, flags| node.pass(hook, from, to, flags);
-        let (same, backend) = at(Hook::UplinkIngress, client, node_port, flag::SYN);
-        assert_eq!(same, client);
-        assert_eq!(at(Hook::UplinkEgress, backend, client, flag::SYN | ACK), (node_port, client));
-        assert_eq!(at(Hook::UplinkIngress, client, node_port, ACK), (client, backend));
-        node.plain.wait(4);
-        let (other, _) = at(Hook::UplinkIngress, client, backend, flag::SYN);
-        assert_ne!(other, client);
-        assert_eq!(at(Hook::UplinkEgress, backend, other, flag::SYN | ACK), (backend, client));
-        assert_eq!(at(Hook::UplinkIngress, client, node_port, ACK), (client, backend));
-        assert_eq!(at(Hook::UplinkEgress, backend, client, ACK), (node_port, client));
-    }
-}
-
-/// What a direct flow has taken it gives back: when it is over, and when a frontend takes the address that it dials.
-#[test]
-fn direct_flows_end() {
-    let mut node = Node::new(TCP);
-    let client = node.pod(43000);
-    let backend = node.connect(client);
-    let (other, _) = node.pass(Hook::PodIngress, client, backend, flag::SYN);
-    assert_ne!(other, client);
-    for (from, to, hook) in [(client, backend, Hook::PodIngress), (backend, other, Hook::PodEgress)] {
-        node.pass(hook, from, to, flag::RST);
-    }
-    node.ask(client, flag::RST);
-    node.plain.wait(3_600);
-    assert_eq!(node.pass(Hook::PodIngress, client, backend, flag::SYN), (client, backend), "its own port again");
-
-    node.protocol = UDP;
-    let service = |id, backends: &[(IpAddr, u16)]| Service {
-        id,
-        protocol: UDP,
-        backends: backends.iter().map(|&end| (end.into(), true)).collect(),
-        masquerades_pods: false,
-    };
-    let (target, vip) = ((node.addresses.neighbour, 5353), node.vip());
-    let before = World::default().cluster_ip(vip, &service(1, &[target]));
-    node.plain.install(&before).expect("plain maps take everything");
-    assert_eq!(node.pass(Hook::PodIngress, client, target.into(), 0).1, target.into());
-    let mut after = before.cluster_ip(target.into(), &service(2, &[(node.addresses.remote, 5353)]));
-    after.config.epoch += 1;
-    node.plain.update(&after).expect("plain maps take everything");
-    assert_eq!(node.pass(Hook::PodIngress, client, target.into(), 0).1, (node.addresses.remote, 5353).into());
-}
-
 /// A pod that writes another's address ends none of its connections.
 #[test]
 fn a_spoofed_reset_ends_nothing() {
@@ -369,38 +274,4 @@ fn a_spoofed_reset_ends_nothing() {
     // Its own SYN is taken for what it is, one within a connection that lives.
     assert_eq!(node.ask(client, flag::SYN), backend);
     assert_eq!(node.ask(client, ACK), backend);
-}
-
-/// The backend remembers a closed connection by its port, and takes the next one from there only if that is of the same
-/// kind: where no port is free, each client gets those that were its own.
-#[test]
-fn a_port_that_rests_goes_to_its_own_kind() {
-    let mut node = Node::new(TCP);
-    let backend = SocketAddr::new(node.addresses.remote, 8080);
-    let service = Service { id: 2, protocol: TCP, backends: vec![(backend, false)], masquerades_pods: false };
-    let mut world = World::default().node_port(false, NODE_PORT, &service, false);
-    world.config.masquerade_port_max = world.config.masquerade_port_min + 1;
-    node.plain.update(&world).expect("plain maps take everything");
-    let door = SocketAddr::new(node.addresses.node, NODE_PORT);
-    // One connection from beginning to end; gives back the port that it had.
-    let visit = |client: SocketAddr| {
-        let ask = |flags| node.pass(Hook::UplinkIngress, client, door, flags);
-        let (source, target) = ask(flag::SYN);
-        assert_eq!(target, backend);
-        for (answer, question) in [(flag::SYN | ACK, ACK), (flag::FIN | ACK, flag::FIN | ACK), (ACK, ACK)] {
-            assert_eq!(node.pass(Hook::UplinkIngress, backend, source, answer), (door, client));
-            assert_eq!(ask(question), (source, backend));
-        }
-        node.plain.wait(2);
-        source.port()
-    };
-    let client = |last: u8, port: u16| SocketAddr::new(Ipv4Addr::new(198, 51, 100, last).into(), port);
-    let owned = [visit(client(1, 40000)), visit(client(2, 40000))];
-    assert_ne!(owned[0], owned[1]);
-    for round in 1..12 {
-        let again = [visit(client(1, 40000 + round)), visit(client(2, 40000 + round))];
-        assert_eq!(again, owned, "round {round}");
-    }
-    // Rather than nobody's, somebody else's.
-    assert!(owned.contains(&visit(client(3, 40000))));
 }

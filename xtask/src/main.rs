@@ -13,7 +13,6 @@ mod libraries;
 mod lint;
 mod machine;
 mod oci;
-mod revision;
 mod setup;
 mod test;
 mod workspace;

@@ -27,9 +27,6 @@ pub struct Options {
     /// `unit`, `kernels`, or a file of tests/tests without its suffix or a folder there; all but `kubernetes`, `kind`
     /// and `kernels` when none is given
     suites: Vec<String>,
-    /// Let tests that say so do as much as their bars ask for: minutes each
-    #[arg(long)]
-    full: bool,
     #[command(flatten)]
     kernels: kernels::Choice,
     /// What follows `--` goes to the test programs, for example a filter
@@ -92,9 +89,6 @@ pub fn run(options: &Options) -> Result<()> {
         if wanted(KIND) {
             cargo.env("SHEAVE_XTASK", std::env::current_exe().context("where this program is")?);
         }
-        if options.full {
-            cargo.env("SHEAVE_TEST_FULL", "1");
-        }
         if let Some(control_plane) = &control_plane {
             cargo.envs(control_plane.environment());
         }
@@ -118,9 +112,7 @@ pub fn run(options: &Options) -> Result<()> {
 /// The build fails.
 pub fn build_agent(profile: Profile) -> Result<PathBuf> {
     let mut cargo = command::cargo();
-    // Together with the tests crate: dependencies get the features that it asks for, and nothing is compiled again for
-    // what is built next.
-    cargo.args(["build", "--package", "proxy-userspace", "--package", "proxy-tests", "--bin", "sheave"]);
+    cargo.args(["build", "--package", "proxy-userspace", "--bin", "sheave"]);
     let dir = match profile {
         Profile::Dev => "debug",
         Profile::Release => {

@@ -46,20 +46,17 @@ pub fn harmless<F: Family>(headers: &Headers<F>) -> u8 {
 /// whose it was, `row.ask` says so.
 #[inline(always)]
 pub fn meet<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
-    let may_be_frontend = tables.may_be_frontend(Filter::frontend(&F::destination(&row.headers.key)));
-    let frontend = if may_be_frontend { find_frontend::<F, T>(tables, &row.headers) } else { None };
+    let frontend = if tables.may_be_frontend(Filter::frontend(&F::destination(&row.headers.key))) {
+        find_frontend::<F, T>(tables, &row.headers)
+    } else {
+        None
+    };
     if row.ask != 0 {
         let client = F::state(&row.flow);
         if is_owned(tables, frontend.as_ref(), &client) {
             tables.stamp::<F>(&row.client_key, tables.config().map_or(0, |config| config.epoch));
             return Code::DONE;
         }
-    }
-    if frontend.is_none() && row.looked == 0 && may_be_frontend && may_open(&row.headers) {
-        // A lookup may pass by an element that is being replaced: the new one was put behind it, the old one is gone when it
-        // gets there (htab_map_update_elem, kernel/bpf/hashtab.c). The next lookup finds the new one.
-        row.looked = 1;
-        return Code::AGAIN;
     }
     match frontend {
         Some(frontend) => choose::<F, P, T>(packet, tables, row, &frontend),
@@ -76,7 +73,6 @@ pub fn review<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
     let client = F::state(&row.flow);
     let protocol = row.headers.protocol();
     row.client_key = row.headers.key;
-    row.kept = u32::from(F::tuple(&row.flow, protocol).source_port);
     make_reply_key::<F>(&mut row.reply_key, &row.flow, protocol);
     if !tables.peek::<F>(&row.reply_key, &mut row.other.reply) || !F::is_reverse(&row.other.reply, &row.client_key) {
         return Code::ANEW;
@@ -127,12 +123,6 @@ fn is_owned<T: Record>(tables: &T, frontend: Option<&Frontend>, client: &State) 
     })
 }
 
-/// Whether a packet may be the first of a flow through a frontend.
-#[inline(always)]
-fn may_open<F: Family>(headers: &Headers<F>) -> bool {
-    headers.protocol() != TCP || tcp::opens(headers.tcp_flags)
-}
-
 /// Chooses the backend of a frontend, and begins the entry of the client's packets: its tuple has the client's own
 /// address and port yet.
 #[inline(always)]
@@ -141,7 +131,7 @@ fn choose<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut
         tables.count(row.hook(), Reason::OwnSocket);
         return Code::PASS;
     }
-    if !may_open(&row.headers) {
+    if row.headers.protocol() == TCP && !tcp::opens(row.headers.tcp_flags) {
         return Code::MID_FLOW;
     }
     let by_pod_link = row.is_at_pod_link();

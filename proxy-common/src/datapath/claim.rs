@@ -1,35 +1,29 @@
 //! Who replies belong to: whoever holds the key that they are found by owns the tuple.
 
 use super::{
-    Family, Inserted, Record, Row,
-    judge::{Judged, is_fresh, judge_other, trace},
+    Family, Inserted, Record,
+    judge::{Judged, is_fresh, trace},
     part::{Code, Work},
     row::{Claimed, Entered},
 };
-use crate::{
-    reason::Reason,
-    tcp::Seen,
-    wire::{Address, Role},
-};
+use crate::{reason::Reason, wire::Role};
 
 /// Ports that are tried, the present one first. The chance that all meet a living flow is the share of used ports to the
-/// power of this number: 4 · 10⁻⁵ where nine of ten are in use.
-const DRAWS: u32 = 96;
+/// power of this number: 10⁻³ where nine of ten are in use.
+const DRAWS: u32 = 64;
 /// After so many in vain, flows that are finished or have proved nothing give way sooner.
-const CALM_DRAWS: u32 = 8;
-/// After so many, a flow that has closed gives way to any other; before, only to one of its own kind: see [`rests`].
-const CAREFUL_DRAWS: u32 = 48;
+const CALM_DRAWS: u32 = 16;
 
-/// Takes the reply key of `row.claim` under a port that is free; a flow that is over gives way. Where the table is full, the
-/// port that was drawn last is the first of the next call.
+/// Takes the reply key of `row.claim` under a port that is free; a flow that is over gives way.
 #[inline(always)]
-pub fn claim<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
+pub fn claim<F: Family, T: Record>(tables: &T) -> u32 {
+    let Some(row) = tables.row::<F>() else { return Code::PASS };
     row.claim.end = Claimed::NOT_YET;
     tables.repeat(DRAWS, draw::<F, T>);
     let Some(row) = tables.row::<F>() else { return Code::PASS };
     match row.claim.end {
         Claimed::YES => {}
-        Claimed::FULL => return Code::FULL,
+        Claimed::FULL => return Code::drop(Reason::FlowTableFull),
         _ => return Code::drop(Reason::PortsExhausted),
     }
     if F::state(&row.claim.reply).role == Role::REPLY {
@@ -57,10 +51,13 @@ fn draw<F: Family, T: Record>(tables: &T, turn: u32) -> bool {
             claim.end = Claimed::YES;
             return true;
         }
+        Inserted::Full if claim.end == Claimed::FULL => return true,
         Inserted::Full => {
+            // Once more, when there is room.
             claim.end = Claimed::FULL;
             claim.keep = 1;
-            return true;
+            let _ = tables.work::<{ Work::ROOM }, F>();
+            return false;
         }
         Inserted::Exists => {}
     }
@@ -71,10 +68,11 @@ fn draw<F: Family, T: Record>(tables: &T, turn: u32) -> bool {
     }
     let held = F::state(&other.flow);
     if trace::<F, T>(tables, other) {
-        let mut judged = judge_other::<F, T>(tables, false);
-        if judged == Judged::ALIVE && turn >= CALM_DRAWS && (turn >= CAREFUL_DRAWS || !rests::<F, T>(tables)) {
-            judged = judge_other::<F, T>(tables, true);
-        }
+        let judged = if turn < CALM_DRAWS {
+            tables.work::<{ Work::JUDGE }, F>()
+        } else {
+            tables.work::<{ Work::JUDGE_PRESSED }, F>()
+        };
         if judged == Judged::ALIVE {
             return false;
         }
@@ -92,20 +90,6 @@ fn draw<F: Family, T: Record>(tables: &T, turn: u32) -> bool {
         keep::<F, T>(tables);
     }
     false
-}
-
-/// Whether the flow that holds the port has closed and the new one is of another kind: another client, or dialled by another
-/// address. Its backend remembers it for a minute (TIME_WAIT) and takes a new SYN from the same port only if that has a later
-/// timestamp (RFC 6191); clients count timestamps for each pair of addresses anew (`secure_tcp_ts_off`, net/core/secure_seq.c).
-/// The SYN would have to be sent again after a second.
-#[inline(always)]
-fn rests<F: Family, T: Record>(tables: &T) -> bool {
-    let Some(row) = tables.row::<F>() else { return false };
-    let (old, new) = (&row.other.client_key, &row.headers.key);
-    let closed = F::state(&row.other.client).seen & F::state(&row.other.reply).seen & Seen::FIN != 0;
-    // Without a branch for each word, which the verifier would follow one by one.
-    let differ = |a: Address, b: Address| a.0.iter().zip(b.0).fold(0, |sum, (a, b)| sum | (a ^ b));
-    closed && (differ(F::source(old), F::source(new)) | differ(F::destination(old), F::destination(new))) != 0
 }
 
 /// Tries the present port once more.

@@ -93,7 +93,3 @@ pub fn decide<L: Lookup>(lookup: &L, frontend: &Frontend, origin: &Origin, pick:
         _ => Decision::Stale,
     }
 }
-
-#[cfg(test)]
-#[path = "decide_tests.rs"]
-mod tests;

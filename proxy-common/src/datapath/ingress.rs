@@ -75,9 +75,6 @@ fn family<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, a
         let Some(row) = tables.row::<F>() else { return Verdict::Pass };
         row.ask = u32::from(code == Code::ASK);
         code = tables.apart::<{ Part::MEET }, F, P>(packet);
-        if code == Code::AGAIN {
-            code = tables.apart::<{ Part::MEET }, F, P>(packet);
-        }
         if known && code == Code::NEW {
             // What is left of the flow that had this tuple until now.
             let Some(row) = tables.row::<F>() else { return Verdict::Pass };

@@ -61,9 +61,8 @@ pub fn life(protocol: u8, client: &State, reply: &State) -> Life {
 
 /// Judges the flow whose client's packets are found by `other.client_key`; `other` gets its entries.
 #[inline(always)]
-pub fn judge<F: Family, T: Record>(tables: &T, other: &mut Other<F>) -> u32 {
+pub fn judge<F: Family, T: Record>(tables: &T, other: &mut Other<F>, pressed: bool) -> u32 {
     let protocol = F::protocol(&other.client_key);
-    let pressed = other.pressed != 0;
     let Some(config) = tables.config() else { return Judged::ALIVE };
     if !tables.peek::<F>(&other.client_key, &mut other.client) {
         return Judged::GONE;
@@ -83,14 +82,6 @@ pub fn judge<F: Family, T: Record>(tables: &T, other: &mut Other<F>) -> u32 {
     }
     let life = life(protocol, &state, &F::state(&other.reply));
     if life.is_over(now, pressed, &config.timeouts) { Judged::OVER } else { Judged::ALIVE }
-}
-
-/// The same as a part, of `row.other`. `pressed`: a port or a place is wanted and none is free.
-#[inline(always)]
-pub fn judge_other<F: Family, T: Record>(tables: &T, pressed: bool) -> u32 {
-    let Some(row) = tables.row::<F>() else { return Judged::ALIVE };
-    row.other.pressed = u32::from(pressed);
-    tables.work::<{ Work::JUDGE }, F>()
 }
 
 /// The seat of a flow that [`judge`] has found.
@@ -165,14 +156,13 @@ pub fn is_fresh<T: Record>(tables: &T, state: &State) -> bool {
 /// it. Where a few places in a row are taken by flows that live, it stays as it is and the next packet tries again.
 #[inline(always)]
 pub fn prove<F: Family, T: Record>(tables: &T) -> u32 {
-    tables.repeat(PLACES, |tables, turn| {
+    tables.repeat(PLACES, |tables, _| {
         let Some(row) = tables.row::<F>() else { return true };
         let datagrams = F::protocol(&row.client_key) != TCP;
         let Some(seat) = tables.proven_seat::<F>(datagrams) else { return true };
         row.other.client_key = *seat.key;
         let (name, place) = (seat.name, seat.index);
-        // What has closed rests for as long as there are places: its port is best left alone.
-        if !clear::<F, T>(tables, name, datagrams || turn >= CALM_PLACES) {
+        if !clear::<F, T>(tables, name, datagrams) {
             return false;
         }
         let Some(row) = tables.row::<F>() else { return true };
@@ -188,14 +178,13 @@ pub fn prove<F: Family, T: Record>(tables: &T) -> u32 {
 }
 
 /// Places of the ring that are looked at in one go.
-const PLACES: u32 = 16;
-/// After so many in vain, the oldest flow that has closed gives way sooner.
-const CALM_PLACES: u32 = 14;
+const PLACES: u32 = 4;
 
 /// Makes a seat among the proven free, whose last holder is `row.other.client_key`; `false`: he lives.
 #[inline(always)]
 fn clear<F: Family, T: Record>(tables: &T, seat: u32, pressed: bool) -> bool {
-    let judged = judge_other::<F, T>(tables, pressed);
+    let judged =
+        if pressed { tables.work::<{ Work::JUDGE_PRESSED }, F>() } else { tables.work::<{ Work::JUDGE }, F>() };
     let Some(row) = tables.row::<F>() else { return false };
     if judged == Judged::GONE || seat_of(&row.other) != seat {
         return true;
@@ -233,7 +222,7 @@ const ROOM: u32 = 8;
 /// `true`: it was alive.
 #[inline(always)]
 pub fn displace<F: Family, T: Record>(tables: &T, seat: u32) -> bool {
-    let judged = judge_other::<F, T>(tables, false);
+    let judged = tables.work::<{ Work::JUDGE }, F>();
     let Some(row) = tables.row::<F>() else { return false };
     if judged == Judged::GONE || seat_of(&row.other) != seat {
         return false;

@@ -26,8 +26,6 @@ impl Part {
     pub const DETOUR: u8 = 3;
     /// Past the stack, if nobody there looks and the routing table allows it.
     pub const SHORTCUT: u8 = 4;
-    /// TCP that is about to leave for a frontend, though nobody has translated it.
-    pub const STRAY: u8 = 5;
 }
 
 /// A part that works on the tables alone.
@@ -50,12 +48,14 @@ impl Work {
     pub const OWN: u8 = 6;
     /// A lasting seat for a flow that has proved itself.
     pub const PROVE: u8 = 7;
-    /// Judges the row's other flow: see [`judge::judge_other`].
+    /// Judges the row's other flow.
     pub const JUDGE: u8 = 8;
+    /// The same, while a port or a place is wanted and none is free.
+    pub const JUDGE_PRESSED: u8 = 9;
     /// Ends the row's other flow.
-    pub const END: u8 = 9;
+    pub const END: u8 = 10;
     /// Looks at the packet's entry.
-    pub const REVIEW: u8 = 10;
+    pub const REVIEW: u8 = 11;
 }
 
 /// What a part answers with. Reasons to drop carry their number.
@@ -78,10 +78,6 @@ impl Code {
     pub const PROVE: u32 = 7;
     /// The entry is right if its frontend is still whose it was.
     pub const ASK: u32 = 8;
-    /// The table has no room for another entry.
-    pub const FULL: u32 = 9;
-    /// There seems to be no frontend, which has to be looked for once more.
-    pub const AGAIN: u32 = 10;
     const DROP: u32 = 0x100;
 
     /// Not a sum: Linux 6.1 loses the bounds of a number that is made by one and taken apart by a difference.
@@ -104,9 +100,8 @@ pub fn run<const PART: u8, F: Parse + Reject, P: Packet, T: Record>(packet: &mut
     match PART {
         Part::MEET => meet::<F, P, T>(packet, tables, row),
         Part::ADDRESS => enter::find_node_address::<F, P, T>(packet, tables, row),
-        Part::REJECT => reject::refuse::<F, P, T>(packet, tables, row, Reason::NoEndpoint),
+        Part::REJECT => reject::refuse::<F, P, T>(packet, tables, row),
         Part::SHORTCUT => ingress::shortcut::<F, P, T>(packet, tables, row),
-        Part::STRAY => stranger::stray::<F, P, T>(packet, tables, row),
         _ => stranger::detour::<F, P>(packet, row),
     }
 }
@@ -117,14 +112,15 @@ pub fn work<const WORK: u8, F: Family, T: Record>(tables: &T) -> u32 {
     let Some(row) = tables.row::<F>() else { return Code::PASS };
     match WORK {
         Work::PREPARE => enter::prepare::<F, T>(tables),
-        Work::CLAIM => claim::claim::<F, T>(tables, row),
+        Work::CLAIM => claim::claim::<F, T>(tables),
         Work::MASK => enter::prepare_mask::<F, T>(tables, row),
-        Work::ENTER => enter::enter::<F, T>(tables, row),
+        Work::ENTER => enter::enter::<F, T>(tables),
         Work::UNDO => enter::undo::<F, T>(tables, row),
         Work::ROOM => judge::make_room::<F, T>(tables),
         Work::OWN => stranger::own::<F, T>(tables),
         Work::PROVE => judge::prove::<F, T>(tables),
-        Work::JUDGE => judge::<F, T>(tables, &mut row.other),
+        Work::JUDGE => judge::<F, T>(tables, &mut row.other, false),
+        Work::JUDGE_PRESSED => judge::<F, T>(tables, &mut row.other, true),
         Work::REVIEW => review::<F, T>(tables, row),
         _ => end::<F, T>(tables, &mut row.other),
     }

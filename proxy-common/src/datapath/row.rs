@@ -26,10 +26,6 @@ pub struct Row<F: Family> {
     ethernet: u32,
     /// The packet's entry is right if its frontend is still whose it was.
     pub ask: u32,
-    /// The port of the flow that had the tuple of the packet until now, as its backend knew it, in network order; 0: none.
-    pub kept: u32,
-    /// The frontend of the packet was looked for already, in vain.
-    pub looked: u32,
     /// The seat of the flow that is being made.
     pub seat: u32,
     /// Bits of [`Entered`].
@@ -85,8 +81,6 @@ pub struct Other<F: Family> {
     pub reply: F::Flow,
     pub key: F::Key,
     pub flow: F::Flow,
-    /// It is judged while a port or a place is wanted and none is free.
-    pub pressed: u32,
 }
 
 impl<F: Family> Row<F> {
@@ -95,8 +89,6 @@ impl<F: Family> Row<F> {
         self.hook = hook as u32;
         self.ethernet = u32::from(link == Link::Ethernet);
         self.device = device;
-        self.kept = 0;
-        self.looked = 0;
     }
 
     #[inline(always)]
@@ -128,7 +120,6 @@ impl<F: Family> Row<F> {
                 reply: flow(),
                 key: key(),
                 flow: flow(),
-                pressed: 0,
             },
             node: Address::ANY,
             route: Route::NONE,
@@ -136,8 +127,6 @@ impl<F: Family> Row<F> {
             hook: 0,
             ethernet: 0,
             ask: 0,
-            kept: 0,
-            looked: 0,
             seat: 0,
             entered: 0,
             mask_key: key(),

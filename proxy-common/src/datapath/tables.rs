@@ -87,8 +87,8 @@ pub trait Record: Lookup {
     /// Puts a key into a place of that ring.
     fn seat<F: Family>(&self, index: u32, key: &F::Key);
     fn count(&self, hook: Hook, reason: Reason);
-    /// Takes one of the rejects that may be sent to the clients of a [`crate::wire::reject_row`] in tick `now`.
-    fn take_reject(&self, row: u32, now: u32, per_tick: u32) -> bool;
+    /// Takes one of the rejects that may be sent in tick `now`.
+    fn take_reject(&self, now: u32, per_tick: u32) -> bool;
     fn random(&self) -> u32;
 
     /// What this CPU works on packets of a family with. No two of these references are in use at once: whoever calls a

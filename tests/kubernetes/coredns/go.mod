@@ -1,4 +1,4 @@
-module sheave/tests/kubernetes/coredns
+module github.com/sheave/sheave/tests/kubernetes/coredns
 
 go 1.26.0
 

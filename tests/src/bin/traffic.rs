@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use proxy_tests::traffic::{
-    AskOptions, BesideOptions, FloodOptions, HttpOptions, LatencyOptions, OPEN, OpenOptions, Opened, SessionsOptions,
-    Stop, StreamOptions, UdpOptions, ask, beside, flood, http, latency, open, server, sessions, stream, udp,
+    AskOptions, HttpOptions, LatencyOptions, OpenOptions, Opened, Stop, StreamOptions, UdpOptions, ask, http, latency,
+    open, server, stream, udp,
 };
 use serde::Serialize;
 
@@ -25,13 +25,6 @@ enum Verb {
         name: String,
         #[arg(long, default_value_t = server::PORT)]
         port: u16,
-    },
-    /// Answer HTTP and UDP at one address alone.
-    ServeAt {
-        #[arg(long)]
-        name: String,
-        #[arg(long)]
-        address: SocketAddr,
     },
     /// Send HTTP requests.
     Http {
@@ -60,27 +53,6 @@ enum Verb {
         to: SocketAddr,
         #[command(flatten)]
         options: OpenOptions,
-    },
-    /// Hold connections to an echo port until standard input ends, and ask on each again and again.
-    Sessions {
-        #[command(flatten)]
-        target: Target,
-        #[command(flatten)]
-        options: SessionsOptions,
-    },
-    /// Make connections, in turns beside others to another address and without.
-    Beside {
-        #[arg(long)]
-        to: SocketAddr,
-        #[command(flatten)]
-        options: BesideOptions,
-    },
-    /// Send first packets of flows that never go on. Needs root.
-    Flood {
-        #[command(flatten)]
-        target: Target,
-        #[command(flatten)]
-        options: FloodOptions,
     },
     /// Send one request.
     Ask {
@@ -120,7 +92,6 @@ fn main() -> Result<()> {
             ctrlc::set_handler(|| std::process::exit(0))?;
             Ok(server::serve(&name, port)?)
         }
-        Verb::ServeAt { name, address } => Ok(server::serve_at(&name, address)?),
         Verb::Http { target, options } => print(&http(target.to, &options, target.stop().as_ref())),
         Verb::Udp { target, options } => print(&udp(target.to, &options, target.stop().as_ref())?),
         Verb::Stream { target, options } => print(&stream(target.to, &options, target.stop().as_ref())),
@@ -130,11 +101,6 @@ fn main() -> Result<()> {
             open(to, &options, &Stop::when_stdin_closes(), tell);
             Ok(())
         }
-        Verb::Sessions { target, options } => {
-            print(&sessions(target.to, &options, &target.stop().unwrap_or_default(), || println!("{OPEN}")))
-        }
-        Verb::Beside { to, options } => print(&beside(to, &options)),
-        Verb::Flood { target, options } => print(&flood(target.to, &options, target.stop().as_ref())?),
         Verb::Ask { to, options } => print(&ask(to, &options)),
         Verb::Latency { to, options } => print(&latency(to, &options)),
     }

@@ -1,11 +1,9 @@
 //! Hosts that run the datapath over a packet: plain Rust, and the kernel's programs by `BPF_PROG_TEST_RUN`.
 
-pub mod instructions;
 pub(crate) mod kernel;
 pub mod namespace;
 pub mod object;
 mod plain;
-mod shared;
 pub mod test_run;
 
 use std::collections::BTreeMap;
@@ -20,7 +18,6 @@ use crate::{packet::Mac, rows::world::World};
 
 pub use kernel::Kernel;
 pub use plain::Plain;
-pub use shared::Shared;
 
 pub type Counters = BTreeMap<(Hook, Reason), u64>;
 
@@ -38,7 +35,7 @@ impl From<Verdict> for Action {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Pass | Verdict::Translate => Self::Next,
-            Verdict::Back | Verdict::Forward | Verdict::Reply | Verdict::Inward => Self::Redirect,
+            Verdict::Back | Verdict::Forward | Verdict::Reply => Self::Redirect,
             Verdict::Drop(_) => Self::Drop,
         }
     }

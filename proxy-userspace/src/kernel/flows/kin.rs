@@ -4,8 +4,6 @@ use proxy_common::datapath::over::since;
 use proxy_common::datapath::{Family, client_key, is_clients, life, reply_key};
 use proxy_common::wire::{FlowFlags, Role, Side, Timeouts};
 
-use super::pressure::Pressure;
-
 /// Finds an entry in a flow table, or in a copy of one.
 pub trait Find<F: Family> {
     fn find(&self, key: &F::Key) -> io::Result<Option<F::Flow>>;
@@ -16,7 +14,6 @@ pub trait Find<F: Family> {
 pub struct Clock {
     pub now: u32,
     pub timeouts: Timeouts,
-    pub pressure: Pressure,
 }
 
 /// What is to become of an entry.
@@ -44,7 +41,7 @@ pub fn fate<F: Family>(key: &F::Key, flow: &F::Flow, table: &impl Find<F>, clock
         match reply_of::<F>(key, flow, table)? {
             Some((_, reply)) => {
                 let life = life(F::parts(key).protocol, &state, &F::state(&reply));
-                let is_over = life.is_over(clock.now, clock.pressure.is_on(&life), &clock.timeouts);
+                let is_over = life.is_over(clock.now, false, &clock.timeouts);
                 return Ok(if is_over { Fate::Over } else { Fate::Stays });
             }
             None => false,

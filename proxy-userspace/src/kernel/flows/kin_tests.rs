@@ -21,7 +21,6 @@ const CLOCK: Clock = Clock {
         udp: 125,
         pressed: 5,
     },
-    pressure: Pressure { opening: false, datagrams: false },
 };
 
 #[derive(Clone, Default)]

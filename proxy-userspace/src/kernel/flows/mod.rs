@@ -2,7 +2,6 @@
 
 mod kin;
 mod list;
-mod pressure;
 mod sweep;
 
 pub use list::Flow;

@@ -10,11 +10,9 @@ use proxy_common::wire::{Config, Flow4, Flow6, FlowKey4, FlowKey6, Side, Timeout
 use tokio::sync::watch;
 
 use super::kin::{Clock, Fate, Find, fate, rest_of};
-use super::pressure::{Census, Pressure, Rings};
 use crate::kernel::KernelError;
 use crate::kernel::lock::PinDir;
 use crate::kernel::mapped::Mapped;
-use crate::kernel::per_cpu::possible_cpus;
 use crate::kernel::rows::Rows;
 use crate::kernel::specs::Spec;
 use crate::kernel::tick::Tick;
@@ -30,7 +28,6 @@ pub struct Sweeper {
     flows6: Rows<FlowKey6, Flow6>,
     config: Mapped<Config>,
     tick: Tick,
-    cpus: u32,
     /// Nobody else may clear up.
     _pins: Arc<PinDir>,
 }
@@ -59,7 +56,6 @@ impl Sweeper {
             flows6: Rows::open(directory, Spec::of(specs, map::FLOWS6)?)?,
             config: Mapped::new(config.fd(), 1).map_err(failed)?,
             tick: Tick::detect()?,
-            cpus: possible_cpus()? as u32,
             _pins: Arc::clone(pins),
         })
     }
@@ -91,41 +87,26 @@ impl Sweeper {
         let started = Instant::now();
         let mut swept =
             Swept { started, took: Duration::ZERO, entries: 0, over: 0, strays: 0, needs: FlowNeeds::none() };
-        let config = self.config.get(0).unwrap_or_default();
-        let timeouts = config.timeouts;
+        let timeouts = self.config.get(0).unwrap_or_default().timeouts;
         // Before the first configuration nothing has a time.
         if timeouts != Timeouts::default() {
-            let clock = Clock { now: self.tick.now()?, timeouts, pressure: Pressure::default() };
-            let opening = |on_each_cpu: u32| on_each_cpu.saturating_mul(self.cpus);
-            let rings4 = Rings { opening: opening(config.opening_seats4), connections: config.proven_seats4 };
-            let rings6 = Rings { opening: opening(config.opening_seats6), connections: config.proven_seats6 };
-            sweep_table::<V4>(&self.flows4, &clock, rings4, &mut swept)?;
-            sweep_table::<V6>(&self.flows6, &clock, rings6, &mut swept)?;
+            let clock = Clock { now: self.tick.now()?, timeouts };
+            sweep_table::<V4>(&self.flows4, &clock, &mut swept)?;
+            sweep_table::<V6>(&self.flows6, &clock, &mut swept)?;
         }
         swept.took = started.elapsed();
         Ok(swept)
     }
 }
 
-fn sweep_table<F>(
-    rows: &Rows<F::Key, F::Flow>,
-    clock: &Clock,
-    rings: Rings,
-    swept: &mut Swept,
-) -> Result<(), KernelError>
+fn sweep_table<F>(rows: &Rows<F::Key, F::Flow>, clock: &Clock, swept: &mut Swept) -> Result<(), KernelError>
 where
     F: Family,
     F::Key: Hash + Eq,
 {
     let failed = |operation| move |cause| KernelError::Map { name: rows.name, operation, cause };
     let mut copy = Copy::<F>(HashMap::new());
-    let mut census = Census::default();
-    rows.each(|key, flow| {
-        census.count::<F>(&key, &flow);
-        copy.0.extend([(key, flow)]);
-    })
-    .map_err(failed("reading"))?;
-    let clock = &Clock { pressure: rings.pressure(&census), ..*clock };
+    rows.each(|key, flow| copy.0.extend([(key, flow)])).map_err(failed("reading"))?;
     let mut ended = Vec::new();
     for (key, flow) in &copy.0 {
         swept.entries += 1;
