@@ -172,7 +172,7 @@ pub trait Place {
         let log = log_file(self.directory(), &format!("{}.{verb}", self.name()));
         // It ends with its standard input, so it cannot outlive us.
         let process = Process::start(&format!("{verb} from {}", self.name()), command, log, Lifetime::Parent)?;
-        Ok(Load { process, report: std::marker::PhantomData })
+        Ok(Load::of(process))
     }
 }
 
@@ -183,6 +183,11 @@ pub struct Load<T> {
 }
 
 impl<T: DeserializeOwned> Load<T> {
+    /// One of our traffic tools that was started to run until its standard input ends.
+    pub fn of(process: Process) -> Self {
+        Self { process, report: std::marker::PhantomData }
+    }
+
     /// Ends it and gives back what it saw.
     pub fn stop(mut self) -> Result<T> {
         self.process.close_stdin();
