@@ -2,7 +2,7 @@
 //! root and the agent.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -94,8 +94,8 @@ fn datagrams_go_where_they_went() -> Result<()> {
     let stage = stage()?;
     let client = stage.cluster.pod("client");
     let bind = |pod, family| {
-        let any = any(family);
-        Ok(stage.cluster.pod(pod).namespace().enter(|| UdpSocket::bind((any, PORT)))??)
+        let pod = stage.cluster.pod(pod);
+        Ok(pod.namespace().enter(|| UdpSocket::bind((pod.ip(family), PORT)))??)
     };
     let servers = |family| BACKENDS.into_iter().map(|pod| bind(pod, family)).collect::<Result<Vec<_>>>();
     let servers = [servers(Family::V4)?, servers(Family::V6)?];
@@ -121,8 +121,8 @@ fn datagrams_go_where_they_went() -> Result<()> {
 }
 
 fn go_silent(client: &Pod, to: SocketAddr, receiver: &Receiver<Heard>) -> Result<()> {
-    let any = any(if to.is_ipv4() { Family::V4 } else { Family::V6 });
-    let bind = || UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(to).map(|()| socket));
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let bind = || UdpSocket::bind(any).and_then(|socket| socket.connect(to).map(|()| socket));
     let open = || -> Result<UdpSocket> { Ok(client.namespace().enter(bind)??) };
     let say = |socket: &UdpSocket, text: &str| -> Result<usize> {
         socket.send(text.as_bytes())?;
@@ -158,9 +158,11 @@ fn connections_with_one_silent_end_go_on() -> Result<()> {
     let client = stage.cluster.pod("client");
     let mut pairs = Vec::new();
     for family in Family::BOTH {
-        let any = any(family);
         // Whichever backend it is: all of them listen.
-        let listen = |pod| Ok(stage.cluster.pod(pod).namespace().enter(|| TcpListener::bind((any, PORT)))??);
+        let listen = |pod| {
+            let pod = stage.cluster.pod(pod);
+            Ok(pod.namespace().enter(|| TcpListener::bind((pod.ip(family), PORT)))??)
+        };
         let listeners = BACKENDS.into_iter().map(listen).collect::<Result<Vec<TcpListener>>>()?;
         let to = SocketAddr::new(service().cluster_ips.of(family), PORT);
         for server_sends in [true, false] {
@@ -191,13 +193,6 @@ fn accept(listeners: &[TcpListener]) -> Result<TcpStream> {
     poll(&mut ready, PollTimeout::from(60_000_u16))?;
     let got = listeners.iter().zip(&ready).find(|(_, ready)| ready.any().unwrap_or(false));
     Ok(got.context("nobody was connected to")?.0.accept()?.0)
-}
-
-fn any(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-    }
 }
 
 /// One end sends for some time; then the other one says something too.
