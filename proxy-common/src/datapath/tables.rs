@@ -93,6 +93,7 @@ pub trait Record: Lookup {
 
     /// What this CPU works on packets of a family with. No two of these references are in use at once: whoever calls a
     /// part asks anew after it.
+    #[expect(clippy::mut_from_ref, reason = "as kernel memory is: see above")]
     fn row<F: Family>(&self) -> Option<&mut Row<F>>;
     /// Runs a [`part::Part`] of the datapath, which a kernel verifies by itself, so that its cost is added to that of its
     /// callers and not multiplied with it. Nothing crosses but the packet and a number: see [`Row`].

@@ -12,7 +12,7 @@ pub const fn counter_index(hook: Hook, reason: Reason) -> u32 {
 
 /// Rows of `REJECTS` (PERCPU_ARRAY of u64): clients share the rejects of a row, so that one who dials what is not there
 /// in a loop takes them from few others.
-pub const REJECT_ROWS: u32 = 64;
+pub const REJECT_ROWS: u32 = 16;
 
 /// The row from which a client's rejects are taken: neighbours have different ones.
 #[inline(always)]
