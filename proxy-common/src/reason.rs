@@ -55,6 +55,8 @@ closed_list! {
         ExtensionHeaders = "extension-headers",
         /// TCP to a frontend in the middle of a flow that is not known here.
         MidFlow = "mid-flow",
+        /// The same on its way out, so that connection tracking knows nothing of it either: reset.
+        UnknownFlow = "unknown-flow",
         /// No endpoint of the service port can serve, on any node.
         NoEndpoint = "no-endpoint",
         /// No endpoint, and more rejects than are sent in a tick.
@@ -111,7 +113,7 @@ impl Reason {
             | Self::ExtensionHeaders
             | Self::MidFlow => Outcome::LeftAlone,
             Self::Displaced => Outcome::Forgotten,
-            Self::NoEndpoint => Outcome::Rejected,
+            Self::UnknownFlow | Self::NoEndpoint => Outcome::Rejected,
             Self::RejectLimited
             | Self::RejectFailed
             | Self::NoLocalEndpoint

@@ -17,5 +17,7 @@ pub enum Verdict {
     Forward,
     /// Turned into an answer, out of the link it came from.
     Reply,
+    /// On its way out turned into an answer to whoever sent it through this stack: in by the device it was to leave by.
+    Inward,
     Drop(Reason),
 }

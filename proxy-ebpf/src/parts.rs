@@ -55,6 +55,7 @@ parts! {
     REJECT: tc_reject4 tc_reject6 xdp_reject4 xdp_reject6;
     DETOUR: tc_detour4 tc_detour6 xdp_detour4 xdp_detour6;
     SHORTCUT: tc_shortcut4 tc_shortcut6 xdp_shortcut4 xdp_shortcut6;
+    STRAY: tc_stray4 tc_stray6 xdp_stray4 xdp_stray6;
 }
 
 macro_rules! works {

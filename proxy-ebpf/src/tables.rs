@@ -13,7 +13,7 @@ use proxy_common::{
     reason::{Hook, Reason},
     wire::{
         Address, Backend, COUNTERS as COUNTER_ROWS, Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend,
-        FrontendKey, Service, ServiceName, Sets, counter_index,
+        FrontendKey, REJECT_ROWS, Service, ServiceName, Sets, counter_index,
     },
 };
 
@@ -76,7 +76,7 @@ static NAMES: HashMap<u32, ServiceName, SIZED_BY_LOADER, NO_PREALLOC> = HashMap:
 static COUNTERS: PerCpuArray<u64, { COUNTER_ROWS as usize }> = PerCpuArray::new();
 /// The tick in the upper half, the rejects sent in it in the lower.
 #[btf_map]
-static REJECTS: PerCpuArray<u64, 1> = PerCpuArray::new();
+static REJECTS: PerCpuArray<u64, { REJECT_ROWS as usize }> = PerCpuArray::new();
 /// What a program works with. Neither pinned nor shared with other objects.
 #[btf_map]
 static ROWS4: PerCpuArray<Row<V4>, 1> = PerCpuArray::new();
@@ -355,8 +355,8 @@ impl Record for Maps {
     }
 
     #[inline(always)]
-    fn take_reject(&self, now: u32, per_tick: u32) -> bool {
-        let Some(taken) = REJECTS.get_ptr_mut(0) else { return false };
+    fn take_reject(&self, row: u32, now: u32, per_tick: u32) -> bool {
+        let Some(taken) = REJECTS.get_ptr_mut(row) else { return false };
         // SAFETY: a live value of this CPU.
         let before = unsafe { taken.read() };
         let sent = if before >> 32 == u64::from(now) { before as u32 } else { 0 };

@@ -26,8 +26,8 @@ use crate::reconcile::{Limits, Reconciler, Report};
 use crate::source::{Message, SourceError};
 use timeouts::timeouts;
 
-/// TCP resets and ICMP errors that one CPU may send in a second: as many as the kernel's own limit for a host
-/// (`net.ipv4.icmp_msgs_per_sec`).
+/// TCP resets and ICMP errors that one CPU may send in a second to one of the sixteen parts of all clients: as many as the
+/// kernel's own limit for a host (`net.ipv4.icmp_msgs_per_sec`).
 const REJECTS_PER_SECOND: u32 = 1000;
 
 /// How many messages of the source are taken in at once. What has piled up is written in one go, so that a burst costs

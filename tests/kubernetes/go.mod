@@ -1,6 +1,6 @@
 // What test clusters are made of: Kubernetes, etcd and kind. k8s.io/kubernetes requires its staging modules at v0.0.0, so
 // each is replaced by the module published for the same release.
-module github.com/sheave/sheave/tests/kubernetes
+module sheave/tests/kubernetes
 
 go 1.26.0
 

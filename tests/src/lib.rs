@@ -5,6 +5,7 @@
 //!   per node;
 //! - [`comparison`]: the benchmark of connections through a ClusterIP and past it;
 //! - [`demo`]: what `cargo xtask demo` shows;
+//! - [`kind`]: what `cargo xtask kind test` and `bench` do with a cluster of real nodes;
 //! - [`kubernetes`]: a real control plane for those nodes;
 //! - [`machine`]: what a cluster could leave behind, looked at before and after;
 //! - [`packet`]: packets, built and read by a library that knows nothing of the datapath;
@@ -18,6 +19,7 @@ pub mod bench;
 pub mod cluster;
 pub mod comparison;
 pub mod demo;
+pub mod kind;
 pub mod kubernetes;
 pub mod machine;
 pub mod packet;

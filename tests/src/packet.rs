@@ -142,14 +142,19 @@ impl Packet {
         Self { link: Link::Ip, ..self }
     }
 
-    /// The reset that refuses this SYN.
+    /// The reset that refuses this segment (RFC 9293, 3.10.7.1).
     pub fn refusal(mut self) -> Self {
         let length = self.payload.len() as u32;
         if let Transport::Tcp { flags, sequence, acknowledgment, window, .. } = &mut self.transport {
-            *acknowledgment = sequence.wrapping_add(1 + length);
-            *sequence = 0;
+            if *flags & flag::ACK != 0 {
+                (*sequence, *acknowledgment, *flags) = (*acknowledgment, 0, flag::RST);
+            } else {
+                // SYN and FIN count as one byte.
+                let turns = (*flags & (flag::SYN | flag::FIN)).count_ones();
+                (*sequence, *acknowledgment) = (0, sequence.wrapping_add(turns + length));
+                *flags = flag::RST | flag::ACK;
+            }
             *window = 0;
-            *flags = flag::RST | flag::ACK;
         }
         (self.source, self.destination) = (self.destination, self.source);
         self.ttl(64).turned()

@@ -20,9 +20,10 @@ impl Source {
         })
     }
 
-    /// The lines before the unit tests of the file, which may use what the code may not.
+    /// The lines before the unit tests of the file, which may use what the code may not; none of a file of such tests.
     fn untested_lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.lines().take_while(|(_, line)| line.trim() != "#[cfg(test)]")
+        let is_code = !self.path.ends_with("_tests.rs");
+        self.lines().take_while(move |(_, line)| is_code && line.trim() != "#[cfg(test)]")
     }
 }
 

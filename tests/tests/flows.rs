@@ -281,6 +281,80 @@ fn direct_connections_live_beside_any_number_through_the_service() {
     assert!(shown > 0, "no port was ever used by both");
 }
 
+/// Nor does a SYN to a Service under another's address and port disturb his connection straight to its endpoint.
+#[test]
+fn a_spoofed_syn_to_a_service_disturbs_no_direct_connection() {
+    let node = Node::new(TCP);
+    for backend in (100..105).map(|last| SocketAddr::new(Ipv4Addr::new(10, 244, 1, last).into(), 8080)) {
+        let client = node.pod(41000);
+        let direct = |hook, from, to, flags| node.pass(hook, from, to, flags);
+        assert_eq!(direct(Hook::PodIngress, client, backend, flag::SYN), (client, backend));
+        assert_eq!(direct(Hook::PodEgress, backend, client, flag::SYN | ACK), (backend, client));
+        assert_eq!(direct(Hook::PodIngress, client, backend, ACK), (client, backend));
+    }
+    let victim = node.pod(41000);
+    let chosen = node.plain.elsewhere(|| node.ask(victim, flag::SYN));
+    // Whatever the endpoint makes of that: to each connection its own answers.
+    for backend in (100..105).map(|last| SocketAddr::new(Ipv4Addr::new(10, 244, 1, last).into(), 8080)) {
+        assert_eq!(node.pass(Hook::PodEgress, backend, victim, ACK), (backend, victim), "{chosen}");
+        assert_eq!(node.pass(Hook::PodIngress, victim, backend, ACK), (victim, backend));
+    }
+}
+
+/// A NodePort connection that nobody has used for a while outlives one straight to its endpoint from the same outside
+/// port, whichever is first.
+#[test]
+fn an_idle_connection_at_an_uplink_is_cut_by_no_direct_one() {
+    let node = Node::new(TCP);
+    let node_port = SocketAddr::new(node.addresses.node, NODE_PORT);
+    for port in 42000..42100 {
+        let client = SocketAddr::new(node.addresses.outside, port);
+        let at = |hook, from, to, flags| node.pass(hook, from, to, flags);
+        let (same, backend) = at(Hook::UplinkIngress, client, node_port, flag::SYN);
+        assert_eq!(same, client);
+        assert_eq!(at(Hook::UplinkEgress, backend, client, flag::SYN | ACK), (node_port, client));
+        assert_eq!(at(Hook::UplinkIngress, client, node_port, ACK), (client, backend));
+        node.plain.wait(4);
+        let (other, _) = at(Hook::UplinkIngress, client, backend, flag::SYN);
+        assert_ne!(other, client);
+        assert_eq!(at(Hook::UplinkEgress, backend, other, flag::SYN | ACK), (backend, client));
+        assert_eq!(at(Hook::UplinkIngress, client, node_port, ACK), (client, backend));
+        assert_eq!(at(Hook::UplinkEgress, backend, client, ACK), (node_port, client));
+    }
+}
+
+/// What a direct flow has taken it gives back: when it is over, and when a frontend takes the address that it dials.
+#[test]
+fn direct_flows_end() {
+    let mut node = Node::new(TCP);
+    let client = node.pod(43000);
+    let backend = node.connect(client);
+    let (other, _) = node.pass(Hook::PodIngress, client, backend, flag::SYN);
+    assert_ne!(other, client);
+    for (from, to, hook) in [(client, backend, Hook::PodIngress), (backend, other, Hook::PodEgress)] {
+        node.pass(hook, from, to, flag::RST);
+    }
+    node.ask(client, flag::RST);
+    node.plain.wait(3_600);
+    assert_eq!(node.pass(Hook::PodIngress, client, backend, flag::SYN), (client, backend), "its own port again");
+
+    node.protocol = UDP;
+    let service = |id, backends: &[(IpAddr, u16)]| Service {
+        id,
+        protocol: UDP,
+        backends: backends.iter().map(|&end| (end.into(), true)).collect(),
+        masquerades_pods: false,
+    };
+    let (target, vip) = ((node.addresses.neighbour, 5353), node.vip());
+    let before = World::default().cluster_ip(vip, &service(1, &[target]));
+    node.plain.install(&before).expect("plain maps take everything");
+    assert_eq!(node.pass(Hook::PodIngress, client, target.into(), 0).1, target.into());
+    let mut after = before.cluster_ip(target.into(), &service(2, &[(node.addresses.remote, 5353)]));
+    after.config.epoch += 1;
+    node.plain.update(&after).expect("plain maps take everything");
+    assert_eq!(node.pass(Hook::PodIngress, client, target.into(), 0).1, (node.addresses.remote, 5353).into());
+}
+
 /// A pod that writes another's address ends none of its connections.
 #[test]
 fn a_spoofed_reset_ends_nothing() {

@@ -54,8 +54,12 @@ fn tables_show_what_the_kernel_holds() -> Result<()> {
         ensure!(towards.clone().count() == 20, "{dialled}: {flows}");
         ensure!(towards.clone().all(|row| row["role"] == "client" && row["side"] == "ingress"), "{flows}");
         // Both ends have closed.
-        ensure!(towards.clone().all(|row| row["state"] == "closing" && row["service"] == "default/web:http"), "{flows}");
-        let replies = rows(&flows)?.iter().filter(|row| row["role"] == "reply" && row["new_source"] == dialled.as_str());
+        ensure!(
+            towards.clone().all(|row| row["state"] == "closing" && row["service"] == "default/web:http"),
+            "{flows}"
+        );
+        let replies =
+            rows(&flows)?.iter().filter(|row| row["role"] == "reply" && row["new_source"] == dialled.as_str());
         // Each finds its service and its device by the client's entry.
         ensure!(replies.clone().count() == 20, "{dialled}: {flows}");
         ensure!(replies.clone().all(|row| row["service"] == "default/web:http" && row["device"] != ""), "{flows}");

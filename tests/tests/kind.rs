@@ -77,7 +77,9 @@ fn comes_up_and_goes(kind: &Kind) -> Result<()> {
         ensure!(status.contains(part), "no {part} in:\n{status}");
     }
     // While it is up, the machine's own namespaces show one parameter of it and its control group.
-    let ours = |line: &str| line.contains("/sheave-kind") || line.contains("fs/inotify/max_user_instances");
+    // The parameter has two names (kernel, fs/notify/inotify/inotify_user.c and kernel/ucount.c).
+    let parameters = ["fs/inotify/max_user_instances", "user/max_inotify_instances"];
+    let ours = |line: &str| line.contains("/sheave-kind") || parameters.iter().any(|name| line.contains(name));
     before.expect_but(patience(SETTLE), ours)?;
     let members = Members::of(GROUP)?;
     ensure!(members.processes.len() > 10, "a cluster of {} processes", members.processes.len());

@@ -180,6 +180,9 @@ fn rejects_are_limited_by_the_tick() {
             assert_eq!(send(&plain), Verdict::Reply);
         }
         assert_eq!(send(&plain), Verdict::Drop(Reason::RejectLimited));
+        // Another client does not pay for that.
+        let other = Packet::udp((addresses.neighbour, 1).into(), (addresses.other_ip, SERVICE_PORT).into());
+        assert_eq!(plain.verdict(Hook::PodIngress, &mut other.bytes(), Link::Ethernet, 0), Verdict::Reply);
         plain.wait(1);
     }
 }

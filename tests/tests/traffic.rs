@@ -161,22 +161,13 @@ fn walk_5_through_the_stack(cni: Cni) -> Result<()> {
         node.run("ip", &[family, "rule", "add", "pref", "10", "fwmark", "0/1", "to", cidr, "unreachable"])?;
     }
     let own = node.own_addresses()?;
-    let before = forwarded(node)?;
+    let before = node.forwarded()?;
     for family in Family::BOTH {
         stage.expect(client, node_port(&stage, 1, family), "c", |address| own.contains(&address))?;
         bulk(&stage, client, SocketAddr::new(node.ip(family), NODE_PORT + 1))?;
     }
-    ensure!(forwarded(node)? > before + 100, "the stack forwarded nothing: the test is none");
+    ensure!(node.forwarded()? > before + 100, "the stack forwarded nothing: the test is none");
     Ok(())
-}
-
-/// Packets that the stack of a node has forwarded.
-fn forwarded(node: &impl Place) -> Result<u64> {
-    let counters =
-        node.run("nstat", &["--json", "--noupdate", "--zeros", "--ignore", "IpForwDatagrams", "Ip6OutForwDatagrams"])?;
-    let counters: serde_json::Value = serde_json::from_str(&counters)?;
-    let names = ["IpForwDatagrams", "Ip6OutForwDatagrams"];
-    Ok(names.iter().filter_map(|name| counters["kernel"][name].as_u64()).sum())
 }
 
 fn walk_5_through_vxlan(cni: Cni) -> Result<()> {
@@ -188,12 +179,12 @@ fn remote_backend(builder: ClusterBuilder) -> Result<()> {
     let client = stage.cluster.client();
     let node = stage.cluster.node(1);
     let own = node.own_addresses()?;
-    let before = forwarded(node)?;
+    let before = node.forwarded()?;
     for family in Family::BOTH {
         stage.expect(client, node_port(&stage, 1, family), "c", |address| own.contains(&address))?;
         bulk(&stage, client, SocketAddr::new(node.ip(family), NODE_PORT + 1))?;
     }
-    let slow = forwarded(node)? - before;
+    let slow = node.forwarded()? - before;
     ensure!(slow < 100, "{slow} packets went through the stack of the node in the middle");
     Ok(())
 }

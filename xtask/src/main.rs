@@ -13,6 +13,7 @@ mod libraries;
 mod lint;
 mod machine;
 mod oci;
+mod revision;
 mod setup;
 mod test;
 mod workspace;

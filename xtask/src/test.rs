@@ -118,7 +118,9 @@ pub fn run(options: &Options) -> Result<()> {
 /// The build fails.
 pub fn build_agent(profile: Profile) -> Result<PathBuf> {
     let mut cargo = command::cargo();
-    cargo.args(["build", "--package", "proxy-userspace", "--bin", "sheave"]);
+    // Together with the tests crate: dependencies get the features that it asks for, and nothing is compiled again for
+    // what is built next.
+    cargo.args(["build", "--package", "proxy-userspace", "--package", "proxy-tests", "--bin", "sheave"]);
     let dir = match profile {
         Profile::Dev => "debug",
         Profile::Release => {

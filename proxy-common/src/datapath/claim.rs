@@ -1,7 +1,7 @@
 //! Who replies belong to: whoever holds the key that they are found by owns the tuple.
 
 use super::{
-    Family, Inserted, Record,
+    Family, Inserted, Record, Row,
     judge::{Judged, is_fresh, judge_other, trace},
     part::{Code, Work},
     row::{Claimed, Entered},
@@ -20,16 +20,16 @@ const CALM_DRAWS: u32 = 8;
 /// After so many, a flow that has closed gives way to any other; before, only to one of its own kind: see [`rests`].
 const CAREFUL_DRAWS: u32 = 48;
 
-/// Takes the reply key of `row.claim` under a port that is free; a flow that is over gives way.
+/// Takes the reply key of `row.claim` under a port that is free; a flow that is over gives way. Where the table is full, the
+/// port that was drawn last is the first of the next call.
 #[inline(always)]
-pub fn claim<F: Family, T: Record>(tables: &T) -> u32 {
-    let Some(row) = tables.row::<F>() else { return Code::PASS };
+pub fn claim<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
     row.claim.end = Claimed::NOT_YET;
     tables.repeat(DRAWS, draw::<F, T>);
     let Some(row) = tables.row::<F>() else { return Code::PASS };
     match row.claim.end {
         Claimed::YES => {}
-        Claimed::FULL => return Code::drop(Reason::FlowTableFull),
+        Claimed::FULL => return Code::FULL,
         _ => return Code::drop(Reason::PortsExhausted),
     }
     if F::state(&row.claim.reply).role == Role::REPLY {
@@ -57,13 +57,10 @@ fn draw<F: Family, T: Record>(tables: &T, turn: u32) -> bool {
             claim.end = Claimed::YES;
             return true;
         }
-        Inserted::Full if claim.end == Claimed::FULL => return true,
         Inserted::Full => {
-            // Once more, when there is room.
             claim.end = Claimed::FULL;
             claim.keep = 1;
-            let _ = tables.work::<{ Work::ROOM }, F>();
-            return false;
+            return true;
         }
         Inserted::Exists => {}
     }

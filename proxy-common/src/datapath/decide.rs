@@ -93,3 +93,7 @@ pub fn decide<L: Lookup>(lookup: &L, frontend: &Frontend, origin: &Origin, pick:
         _ => Decision::Stale,
     }
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

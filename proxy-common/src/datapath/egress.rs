@@ -1,12 +1,12 @@
 use super::{
     Link, Packet, Record, V4, V6,
-    icmp_redirect::{IcmpRedirect, misleads},
+    icmp_redirect::{IcmpRedirect, is_redirect_about_a_flow},
     ingress::{At, count_drop, is_reply},
     over::since,
     parse::{Parse, Parsed, UDP, locate},
     part::{Code, Part, Work},
     reject::Reject,
-    stranger::may_be_own,
+    stranger::{may_be_own, may_be_stray},
 };
 use crate::{
     reason::{Hook, Reason},
@@ -35,7 +35,9 @@ fn family<F: Parse + IcmpRedirect + Reject, P: Packet, T: Record>(packet: &mut P
     match F::parse(packet, at.l3, Side::EGRESS, &mut row.headers) {
         Parsed::Ports => {}
         Parsed::Other => {
-            return if row.headers.protocol() == F::ICMP && misleads::<F, P, T>(packet, tables, row.headers.l4) {
+            return if row.headers.protocol() == F::ICMP
+                && is_redirect_about_a_flow::<F, P, T>(packet, tables, row.headers.l4)
+            {
                 Verdict::Drop(Reason::IcmpRedirect)
             } else {
                 Verdict::Pass
@@ -47,9 +49,19 @@ fn family<F: Parse + IcmpRedirect + Reject, P: Packet, T: Record>(packet: &mut P
     let now = tables.now();
     let udp = row.headers.protocol() == UDP;
     if !tables.find::<F>(&row.headers.key, now, row.headers.seen(), &mut row.flow) {
-        if udp && at.hook != Hook::PodEgress && may_be_own::<F, T>(tables, &row.headers) {
+        if at.hook == Hook::PodEgress {
+            return Verdict::Pass;
+        }
+        if udp && may_be_own::<F, T>(tables, &row.headers) {
             row.at(at.hook, at.link, packet.device());
             let _ = tables.work::<{ Work::OWN }, F>();
+        } else if !udp && may_be_stray::<F, P, T>(packet, tables, &row.headers) {
+            row.at(at.hook, at.link, packet.device());
+            return match tables.apart::<{ Part::STRAY }, F, P>(packet) {
+                Code::REPLY => Verdict::Inward,
+                Code::PASS => Verdict::Pass,
+                code => Verdict::Drop(Code::reason(code)),
+            };
         }
         return Verdict::Pass;
     }

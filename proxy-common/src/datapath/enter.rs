@@ -21,7 +21,7 @@ use crate::{
 pub fn establish<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T) -> u32 {
     let mut code = tables.work::<{ Work::PREPARE }, F>();
     if code == Code::DONE {
-        code = tables.work::<{ Work::CLAIM }, F>();
+        code = with_room::<{ Work::CLAIM }, F, T>(tables);
     }
     if code == Code::DONE && is_masqueraded::<F, T>(tables) {
         code = tables.apart::<{ Part::ADDRESS }, F, P>(packet);
@@ -29,16 +29,28 @@ pub fn establish<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables
             code = tables.work::<{ Work::MASK }, F>();
         }
         if code == Code::DONE {
-            code = tables.work::<{ Work::CLAIM }, F>();
+            code = with_room::<{ Work::CLAIM }, F, T>(tables);
         }
     }
     if code == Code::DONE {
-        code = tables.work::<{ Work::ENTER }, F>();
+        code = with_room::<{ Work::ENTER }, F, T>(tables);
     }
     if code != Code::DONE {
         let _ = tables.work::<{ Work::UNDO }, F>();
     }
     code
+}
+
+/// Does a work that enters something, once more where room has to be made first: from here, since both together would lie
+/// too deep on the stack.
+#[inline(always)]
+fn with_room<const WORK: u8, F: Family, T: Record>(tables: &T) -> u32 {
+    let mut code = tables.work::<WORK, F>();
+    if code == Code::FULL {
+        let _ = tables.work::<{ Work::ROOM }, F>();
+        code = tables.work::<WORK, F>();
+    }
+    if code == Code::FULL { Code::drop(Reason::FlowTableFull) } else { code }
 }
 
 #[inline(always)]
@@ -110,7 +122,7 @@ fn masquerade_ports<T: Record>(tables: &T) -> (u32, u32) {
 /// flow will leave, so that replies come back there.
 #[inline(always)]
 pub fn find_node_address<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
-    let tuple = sent(row);
+    let tuple = between_the_hooks(row);
     let route = packet.route(&RouteQuery {
         source: F::wide(tuple.source),
         destination: F::wide(tuple.destination),
@@ -130,7 +142,7 @@ pub fn find_node_address<F: Family, P: Packet, T: Record>(packet: &mut P, tables
 
 /// The tuple of the client's packets between ingress and egress.
 #[inline(always)]
-fn sent<F: Family>(row: &Row<F>) -> Tuple<F::Address> {
+fn between_the_hooks<F: Family>(row: &Row<F>) -> Tuple<F::Address> {
     F::tuple(&row.flow, row.headers.protocol())
 }
 
@@ -158,10 +170,9 @@ pub fn prepare_mask<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
     Code::DONE
 }
 
-/// Enters the mask, if there is one, and the client's packets.
+/// Enters the mask, if there is one, and the client's packets. Can be called again where the table is full.
 #[inline(always)]
-pub fn enter<F: Family, T: Record>(tables: &T) -> u32 {
-    let Some(row) = tables.row::<F>() else { return Code::PASS };
+pub fn enter<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
     let state = F::state(&row.flow);
     if row.entered & Entered::MASK_REPLY != 0 {
         F::make_key(&mut row.mask_key, &row.flow, row.headers.protocol(), Side::EGRESS);
@@ -175,17 +186,10 @@ pub fn enter<F: Family, T: Record>(tables: &T) -> u32 {
         match tables.insert::<F>(&row.mask_key, &row.claim.reply) {
             Inserted::Yes => row.entered |= Entered::MASK,
             Inserted::Exists => return Code::drop(Reason::PortsExhausted),
-            Inserted::Full => return Code::drop(Reason::FlowTableFull),
+            Inserted::Full => return Code::FULL,
         }
     }
-    let mut inserted = tables.insert::<F>(&row.client_key, &row.flow);
-    if inserted == Inserted::Full {
-        let _ = tables.work::<{ Work::ROOM }, F>();
-        let Some(row) = tables.row::<F>() else { return Code::PASS };
-        inserted = tables.insert::<F>(&row.client_key, &row.flow);
-    }
-    let Some(row) = tables.row::<F>() else { return Code::PASS };
-    match inserted {
+    match tables.insert::<F>(&row.client_key, &row.flow) {
         Inserted::Yes => {
             let direct = state.role == Role::DIRECT;
             tables.count(row.hook(), if direct { Reason::DirectFlow } else { Reason::NewFlow });
@@ -193,7 +197,7 @@ pub fn enter<F: Family, T: Record>(tables: &T) -> u32 {
         }
         // Another CPU was first with a packet of the same flow.
         Inserted::Exists => Code::ANEW,
-        Inserted::Full => Code::drop(Reason::FlowTableFull),
+        Inserted::Full => Code::FULL,
     }
 }
 

@@ -54,7 +54,11 @@ const QUOTED: usize = 80;
 
 /// Whether the ICMP message at `icmp` is a redirect about a flow that was translated here.
 #[inline(never)]
-pub fn misleads<F: Parse + IcmpRedirect, P: Packet, T: Lookup>(packet: &P, tables: &T, icmp: usize) -> bool {
+pub fn is_redirect_about_a_flow<F: Parse + IcmpRedirect, P: Packet, T: Lookup>(
+    packet: &P,
+    tables: &T,
+    icmp: usize,
+) -> bool {
     if packet.load::<u8>(icmp) != Some(F::REDIRECT) {
         return false;
     }

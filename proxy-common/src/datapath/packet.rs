@@ -47,6 +47,8 @@ pub trait Packet {
     fn device(&self) -> u32;
     /// Whether the frame was sent to this device's own hardware address; no stack takes others.
     fn is_to_us(&self) -> bool;
+    /// Whether the packet came in by another device than it is met at: the node itself does not send it.
+    fn is_forwarded(&self) -> bool;
     /// Whether the packet belongs to a VLAN on top of the device. It is met again at that VLAN's own device, if there is
     /// one.
     fn is_of_vlan(&self) -> bool;

@@ -26,6 +26,8 @@ impl Part {
     pub const DETOUR: u8 = 3;
     /// Past the stack, if nobody there looks and the routing table allows it.
     pub const SHORTCUT: u8 = 4;
+    /// TCP that is about to leave for a frontend, though nobody has translated it.
+    pub const STRAY: u8 = 5;
 }
 
 /// A part that works on the tables alone.
@@ -76,8 +78,10 @@ impl Code {
     pub const PROVE: u32 = 7;
     /// The entry is right if its frontend is still whose it was.
     pub const ASK: u32 = 8;
+    /// The table has no room for another entry.
+    pub const FULL: u32 = 9;
     /// There seems to be no frontend, which has to be looked for once more.
-    pub const AGAIN: u32 = 9;
+    pub const AGAIN: u32 = 10;
     const DROP: u32 = 0x100;
 
     /// Not a sum: Linux 6.1 loses the bounds of a number that is made by one and taken apart by a difference.
@@ -100,8 +104,9 @@ pub fn run<const PART: u8, F: Parse + Reject, P: Packet, T: Record>(packet: &mut
     match PART {
         Part::MEET => meet::<F, P, T>(packet, tables, row),
         Part::ADDRESS => enter::find_node_address::<F, P, T>(packet, tables, row),
-        Part::REJECT => reject::refuse::<F, P, T>(packet, tables, row),
+        Part::REJECT => reject::refuse::<F, P, T>(packet, tables, row, Reason::NoEndpoint),
         Part::SHORTCUT => ingress::shortcut::<F, P, T>(packet, tables, row),
+        Part::STRAY => stranger::stray::<F, P, T>(packet, tables, row),
         _ => stranger::detour::<F, P>(packet, row),
     }
 }
@@ -112,9 +117,9 @@ pub fn work<const WORK: u8, F: Family, T: Record>(tables: &T) -> u32 {
     let Some(row) = tables.row::<F>() else { return Code::PASS };
     match WORK {
         Work::PREPARE => enter::prepare::<F, T>(tables),
-        Work::CLAIM => claim::claim::<F, T>(tables),
+        Work::CLAIM => claim::claim::<F, T>(tables, row),
         Work::MASK => enter::prepare_mask::<F, T>(tables, row),
-        Work::ENTER => enter::enter::<F, T>(tables),
+        Work::ENTER => enter::enter::<F, T>(tables, row),
         Work::UNDO => enter::undo::<F, T>(tables, row),
         Work::ROOM => judge::make_room::<F, T>(tables),
         Work::OWN => stranger::own::<F, T>(tables),

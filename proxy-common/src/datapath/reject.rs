@@ -1,6 +1,8 @@
 //! Answers for flows that nobody can serve, built from the packet itself: what a client gets from a host where nobody
 //! listens.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use super::{
     ChecksumChange, Family, Packet, Record, Row, V4, V6,
     parse::{Headers, TCP, UDP},
@@ -12,16 +14,17 @@ use crate::{
     header::{IpProto, Ipv4, Ipv6, Tcp, Udp},
     reason::Reason,
     tcp::TcpFlags,
+    wire::reject_row,
 };
 
 /// TTL of what a node sends itself.
 const TTL: u8 = 64;
 
-/// Answers for a frontend without endpoints.
+/// Answers for a frontend that leads nowhere.
 #[inline(always)]
-pub fn refuse<F: Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
+pub fn refuse<F: Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>, reason: Reason) -> u32 {
     let per_tick = tables.config().map_or(0, |config| config.rejects_per_tick);
-    if !tables.take_reject(tables.now(), per_tick) {
+    if !tables.take_reject(reject_row(&F::source(&row.headers.key)), tables.now(), per_tick) {
         return Code::drop(Reason::RejectLimited);
     }
     let answered = match row.headers.protocol() {
@@ -32,22 +35,26 @@ pub fn refuse<F: Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, row: 
     if answered.is_none() || swap_hardware_addresses(packet, row.link()).is_none() {
         return Code::drop(Reason::RejectFailed);
     }
-    tables.count(row.hook(), Reason::NoEndpoint);
+    tables.count(row.hook(), reason);
     Code::REPLY
 }
 
-/// Turns a SYN into the reset that refuses it (RFC 9293, 3.10.7.1). Options and data stay where they are, which a
+/// Turns a segment into the reset that refuses it (RFC 9293, 3.10.7.1). Options and data stay where they are, which a
 /// reset may carry: so the checksum changes by known differences only, and is right for packets whose checksum the
 /// device has yet to fill in as well.
 #[inline(always)]
 fn reset<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Option<()> {
     let old: Tcp = packet.load(headers.l4)?;
     let data = usize::from(headers.length).checked_sub(headers.l4 - headers.l3 + usize::from(old.offset >> 4) * 4)?;
+    // SYN and FIN count as one byte.
+    let end = u32::from_be(old.sequence).wrapping_add(bit(old.flags, TcpFlags::SYN) + bit(old.flags, TcpFlags::FIN));
+    // All ones for a segment that acknowledges something. A branch would have the verifier walk through all that follows
+    // twice.
+    let acknowledges = 0_u32.wrapping_sub(bit(old.flags, TcpFlags::ACK));
     let new = Tcp {
-        sequence: 0,
-        // The SYN counts as one byte.
-        acknowledgment: u32::from_be(old.sequence).wrapping_add(1 + data as u32).to_be(),
-        flags: TcpFlags::RST | TcpFlags::ACK,
+        sequence: old.acknowledgment & acknowledges,
+        acknowledgment: end.wrapping_add(data as u32).to_be() & !acknowledges,
+        flags: TcpFlags::RST | (TcpFlags::ACK & !acknowledges as u8),
         window: 0,
         ..old
     };
@@ -65,36 +72,44 @@ fn reset<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Option<(
     turn::<F, P>(packet, headers)
 }
 
-/// How many words of the offending packet are repeated.
+/// 1 if a flag is set, else 0.
 #[inline(always)]
-fn quoted_words<F: Reject>(headers: &Headers<F>) -> Option<usize> {
-    let words = (headers.l4 - headers.l3 + Udp::LEN) / 4;
-    (words <= F::QUOTED_WORDS).then_some(words)
+const fn bit(flags: u8, flag: u8) -> u32 {
+    (flags as u32 >> flag.trailing_zeros()) & 1
 }
 
-/// Moves the first `count` words at `l3` back by `gap` bytes, last word first, and returns their sum. Word by word,
-/// since there is no room for them all on a kernel stack.
+/// How many units of the offending packet are repeated.
+#[inline(always)]
+fn quoted_units<F: Reject>(headers: &Headers<F>) -> Option<usize> {
+    let units = (headers.l4 - headers.l3 + Udp::LEN) / size_of::<F::Unit>();
+    (units <= F::QUOTED / size_of::<F::Unit>()).then_some(units)
+}
+
+/// Moves the first `count` units at `l3` back by `gap` bytes, the last one first, and returns the sum of their words. One by
+/// one, since there is no room for them all on a kernel stack.
 #[inline(always)]
 fn quote<F: Reject, P: Packet>(packet: &mut P, l3: usize, gap: usize, count: usize) -> Option<u32> {
     let (mut sum, mut left) = (0, count);
-    for _ in 0..F::QUOTED_WORDS {
+    for _ in 0..F::QUOTED / size_of::<F::Unit>() {
         if left == 0 {
             break;
         }
         left -= 1;
-        let from = packet.conceal(l3 + left * 4);
-        let word: u32 = packet.load(from)?;
-        packet.store(from + gap, &word)?;
-        sum = checksum::add(sum, word);
+        let from = packet.conceal(l3 + left * size_of::<F::Unit>());
+        let unit: F::Unit = packet.load(from)?;
+        packet.store(from + gap, &unit)?;
+        sum = unit.as_ref().iter().fold(sum, |sum, &word| checksum::add(sum, word));
     }
     Some(sum)
 }
 
 /// How each family says that nobody listens.
 pub trait Reject: Family {
-    /// Longest start of a packet that an ICMP error repeats, in words: the IP header with its options, or 64 bytes of
+    /// Words of which every header of the family is a multiple. The longer it is, the less the verifier walks through.
+    type Unit: AsRef<[u32]> + FromBytes + IntoBytes + Immutable;
+    /// Longest start of a packet that an ICMP error repeats, in bytes: the IP header with its options, or 64 bytes of
     /// extension headers, and the 8 bytes that name the flow (RFC 792; RFC 4443, 2.4).
-    const QUOTED_WORDS: usize;
+    const QUOTED: usize;
 
     /// Turns the packet into an ICMP error "port unreachable" about itself.
     fn unreachable<P: Packet>(packet: &mut P, headers: &Headers<Self>) -> Option<()>;
@@ -111,7 +126,8 @@ fn icmp_header(kind: u8, code: u8, sum: u32) -> [u32; 2] {
 }
 
 impl Reject for V4 {
-    const QUOTED_WORDS: usize = (Ipv4::MAX_LEN + Udp::LEN) / 4;
+    type Unit = [u32; 1];
+    const QUOTED: usize = Ipv4::MAX_LEN + Udp::LEN;
 
     #[inline(always)]
     fn unreachable<P: Packet>(packet: &mut P, headers: &Headers<Self>) -> Option<()> {
@@ -122,8 +138,8 @@ impl Reject for V4 {
 
         const GAP: usize = Ipv4::LEN + ICMP_LEN;
 
-        let count = quoted_words(headers)?;
-        let length = GAP + count * 4;
+        let count = quoted_units(headers)?;
+        let length = GAP + count * size_of::<Self::Unit>();
         packet.resize(headers.l3 + length)?;
         let quoted = quote::<Self, P>(packet, headers.l3, GAP, count)?;
         let mut ip = Ipv4 {
@@ -151,15 +167,16 @@ impl Reject for V4 {
 }
 
 impl Reject for V6 {
-    const QUOTED_WORDS: usize = (Ipv6::LEN + 64 + Udp::LEN) / 4;
+    type Unit = [u32; 2];
+    const QUOTED: usize = Ipv6::LEN + 64 + Udp::LEN;
 
     #[inline(always)]
     fn unreachable<P: Packet>(packet: &mut P, headers: &Headers<Self>) -> Option<()> {
         const DESTINATION_UNREACHABLE: u8 = 1;
         const PORT: u8 = 4;
 
-        let count = quoted_words(headers)?;
-        let payload = ICMP_LEN + count * 4;
+        let count = quoted_units(headers)?;
+        let payload = ICMP_LEN + count * size_of::<Self::Unit>();
         packet.resize(headers.l3 + Ipv6::LEN + payload)?;
         let quoted = quote::<Self, P>(packet, headers.l3, Ipv6::LEN + ICMP_LEN, count)?;
         let ip = Ipv6 {

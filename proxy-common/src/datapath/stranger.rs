@@ -9,9 +9,11 @@ use super::{
     judge::displace,
     parse::{Headers, TCP},
     part::Code,
+    reject::{Reject, refuse},
 };
 use crate::{
-    tcp::TcpFlags,
+    reason::Reason,
+    tcp::{self, TcpFlags},
     wire::{Filter, Role, Side},
 };
 
@@ -93,6 +95,35 @@ pub fn own<F: Family, T: Record>(tables: &T) -> u32 {
     match tables.insert::<F>(&row.client_key, &row.flow) {
         Inserted::Yes | Inserted::Exists | Inserted::Full => Code::PASS,
     }
+}
+
+/// Whether a packet that leaves may be one that [`stray`] is for.
+#[inline(always)]
+pub fn may_be_stray<F: Family, P: Packet, T: Record>(packet: &P, tables: &T, headers: &Headers<F>) -> bool {
+    headers.protocol() == TCP
+        && !tcp::opens(headers.tcp_flags)
+        && packet.is_forwarded()
+        && tables.may_be_frontend(Filter::frontend(&F::destination(&headers.key)))
+}
+
+/// TCP in the middle of a flow, for a frontend that lies behind the node's own default route: nobody has translated it,
+/// neither we nor connection tracking, which may know flows from before us. The router would send it here again and
+/// again. A reset tells the client at once that it has to connect anew.
+#[inline(always)]
+pub fn stray<F: Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
+    let key = &row.headers.key;
+    if find::<F, T>(tables, F::destination(key), F::destination_port(key), F::protocol(key)).is_none() {
+        return Code::PASS;
+    }
+    // A flow of ours whose endpoint has the address of another frontend.
+    F::turn_key(&mut row.reply_key, &row.headers.key, Side::EGRESS);
+    if tables.has::<F>(&row.reply_key) {
+        return Code::PASS;
+    }
+    if row.headers.tcp_flags & TcpFlags::RST != 0 {
+        return Code::drop(Reason::UnknownFlow);
+    }
+    refuse::<F, P, T>(packet, tables, row, Reason::UnknownFlow)
 }
 
 /// A reply that leaves by another device than its request came in by: as a router in between may know only one way, it

@@ -87,12 +87,13 @@ pub trait Record: Lookup {
     /// Puts a key into a place of that ring.
     fn seat<F: Family>(&self, index: u32, key: &F::Key);
     fn count(&self, hook: Hook, reason: Reason);
-    /// Takes one of the rejects that may be sent in tick `now`.
-    fn take_reject(&self, now: u32, per_tick: u32) -> bool;
+    /// Takes one of the rejects that may be sent to the clients of a [`crate::wire::reject_row`] in tick `now`.
+    fn take_reject(&self, row: u32, now: u32, per_tick: u32) -> bool;
     fn random(&self) -> u32;
 
     /// What this CPU works on packets of a family with. No two of these references are in use at once: whoever calls a
     /// part asks anew after it.
+    #[expect(clippy::mut_from_ref, reason = "as kernel memory is: see above")]
     fn row<F: Family>(&self) -> Option<&mut Row<F>>;
     /// Runs a [`part::Part`] of the datapath, which a kernel verifies by itself, so that its cost is added to that of its
     /// callers and not multiplied with it. Nothing crosses but the packet and a number: see [`Row`].

@@ -26,7 +26,7 @@ pub struct Config {
     /// knows about either was looked up at the epoch that is in its entry.
     pub epoch: u32,
     pub timeouts: Timeouts,
-    /// Rejects (TCP resets and ICMP errors) that one CPU may send in a tick.
+    /// Rejects (TCP resets and ICMP errors) that one CPU may send in a tick to the clients of one row of `REJECTS`.
     pub rejects_per_tick: u32,
     /// Places in the rings of flows that have not proved themselves, on each CPU; powers of two.
     pub opening_seats4: u32,

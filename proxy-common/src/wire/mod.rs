@@ -16,7 +16,7 @@ mod sets;
 pub use address::Address;
 pub use backend::{Backend, BackendFlags};
 pub use config::{Cidr, Config, ConfigFlags, Timeouts};
-pub use counter::{COUNTERS, counter_index};
+pub use counter::{COUNTERS, REJECT_ROWS, counter_index, reject_row};
 pub use device::{Device, DeviceFlags, NETWORKS, Network4, Network6};
 pub use filter::Filter;
 pub use flow::{Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Role, Side};

@@ -3,7 +3,7 @@ use core::{ffi::c_void, mem::offset_of};
 use aya_ebpf::{
     EbpfContext,
     bindings::{
-        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
+        __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
         bpf_redir_neigh__bindgen_ty_1 as NextHop,
     },
     helpers::{bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_pull_data},
@@ -64,6 +64,7 @@ impl TcPacket {
             // Equals TCX_NEXT.
             Verdict::Pass | Verdict::Translate => TC_ACT_UNSPEC,
             Verdict::Back | Verdict::Reply => self.back(),
+            Verdict::Inward => self.inward(),
             Verdict::Forward => forward(self.device, &self.next_hop),
             Verdict::Drop(_) => TC_ACT_SHOT,
         }
@@ -73,6 +74,13 @@ impl TcPacket {
     fn back(&self) -> i32 {
         // SAFETY: a helper without pointers; the buffer is valid as long as the program runs.
         unsafe { bpf_redirect((*self.skb).ifindex, 0) as i32 }
+    }
+
+    /// As if it had come by this device.
+    #[inline(always)]
+    fn inward(&self) -> i32 {
+        // SAFETY: as in `back`.
+        unsafe { bpf_redirect((*self.skb).ifindex, u64::from(BPF_F_INGRESS)) as i32 }
     }
 
     #[inline(always)]
@@ -205,6 +213,12 @@ impl Packet for TcPacket {
     fn is_to_us(&self) -> bool {
         // SAFETY: the buffer is valid as long as the program runs.
         unsafe { (*self.skb).pkt_type == PACKET_HOST }
+    }
+
+    #[inline(always)]
+    fn is_forwarded(&self) -> bool {
+        // SAFETY: the buffer is valid as long as the program runs.
+        unsafe { (*self.skb).ingress_ifindex != 0 }
     }
 
     #[inline(always)]

@@ -43,7 +43,8 @@ impl XdpPacket {
             Verdict::Pass | Verdict::Translate => xdp_action::XDP_PASS,
             Verdict::Back | Verdict::Reply => xdp_action::XDP_TX,
             Verdict::Forward => self.forward(),
-            Verdict::Drop(_) => xdp_action::XDP_DROP,
+            // Said of what leaves, which XDP does not see.
+            Verdict::Inward | Verdict::Drop(_) => xdp_action::XDP_DROP,
         }
     }
 
@@ -153,6 +154,11 @@ impl Packet for XdpPacket {
     #[inline(always)]
     fn is_to_us(&self) -> bool {
         true
+    }
+
+    #[inline(always)]
+    fn is_forwarded(&self) -> bool {
+        false
     }
 
     /// A tag lies in the bytes, where it is no protocol that is looked into.

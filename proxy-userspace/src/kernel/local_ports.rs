@@ -1,12 +1,14 @@
 use std::ops::RangeInclusive;
 
+use tracing::warn;
+
 use super::KernelError;
 
 const PATH: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// Source ports for masqueraded flows: the larger range of unprivileged ports outside of the one from which the kernel
 /// takes ports for the connections of this network namespace (both address families share that one). Where it leaves
-/// none, all unprivileged ports.
+/// none, all unprivileged ports, with a warning.
 ///
 /// # Errors
 /// If the setting cannot be read.
@@ -14,7 +16,16 @@ pub fn masquerade_ports() -> Result<RangeInclusive<u16>, KernelError> {
     let text = std::fs::read_to_string(PATH).map_err(KernelError::path("reading", PATH.as_ref()))?;
     let mut numbers = text.split_whitespace().filter_map(|number| number.parse().ok());
     Ok(match (numbers.next(), numbers.next()) {
-        (Some(low), Some(high)) => outside(low, high),
+        (Some(low), Some(high)) => {
+            let ports = outside(low, high);
+            if ports == ALL {
+                warn!(
+                    "net.ipv4.ip_local_port_range is {low} to {high}, which leaves no ports for masquerading: a \
+                     connection of this node to an endpoint may meet one of a client outside"
+                );
+            }
+            ports
+        }
         _ => ALL,
     })
 }

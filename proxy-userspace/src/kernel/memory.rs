@@ -8,4 +8,10 @@ pub fn give_back() {
     unsafe {
         libc::malloc_trim(0);
     }
+    #[cfg(target_env = "musl")]
+    // SAFETY: any thread may call it at any time: it works on the caller's own heap and on those of threads that have
+    // ended.
+    unsafe {
+        libmimalloc_sys::mi_collect(true);
+    }
 }

@@ -6,7 +6,7 @@ use aya::maps::{MapData, MapError, MapType};
 use proxy_common::datapath::Seats;
 use proxy_common::wire::{
     Address, Backend, COUNTERS, Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey,
-    Service, ServiceName, Sets, map,
+    REJECT_ROWS, Service, ServiceName, Sets, map,
 };
 
 use super::raw::map::Shape;
@@ -66,7 +66,7 @@ impl Spec {
             Self::hash::<u32, Device>(map::DEVICES, c.devices),
             Self::array::<Config>(map::CONFIG, 1).with(MMAPABLE),
             Self::per_cpu::<u64>(map::COUNTERS, COUNTERS),
-            Self::per_cpu::<u64>(map::REJECTS, 1),
+            Self::per_cpu::<u64>(map::REJECTS, REJECT_ROWS),
         ]
     }
 

@@ -93,6 +93,10 @@ fn mapped<V: Wire>(directory: &Path, specs: &[Spec], name: &'static str) -> Resu
     })
 }
 
+fn read<V: Wire>(mapped: &Mapped<V>, map: &'static str) -> Result<Vec<V>, TableError> {
+    mapped.read().map_err(|cause| TableError { map, operation: "read", count: 0, cause })
+}
+
 /// Runs an operation on a map; a failure is told with the name of the map and the number of elements.
 fn on<K: Wire, V: Wire, T>(
     rows: &Rows<K, V>,
@@ -122,13 +126,13 @@ impl Tables for MapTables {
         Ok(Snapshot {
             names: on(&self.names, "read", 0, Rows::read)?,
             frontends: on(&self.frontends, "read", 0, Rows::read)?,
-            services: self.services.iter().collect(),
-            sets: self.sets.iter().collect(),
-            slots: self.slots.iter().collect(),
-            maglev: self.maglev.iter().collect(),
-            backends: self.backends.iter().collect(),
-            frontend_filter: self.frontend_filter.iter().collect(),
-            target_filter: self.target_filter.iter().collect(),
+            services: read(&self.services, map::SERVICES)?,
+            sets: read(&self.sets, map::SETS)?,
+            slots: read(&self.slots, map::SLOTS)?,
+            maglev: read(&self.maglev, map::MAGLEV)?,
+            backends: read(&self.backends, map::BACKENDS)?,
+            frontend_filter: read(&self.frontend_filter, map::FRONTEND_FILTER)?,
+            target_filter: read(&self.target_filter, map::TARGET_FILTER)?,
             local_addresses: local_addresses.into_iter().map(|(address, _)| address).collect(),
             devices: on(&self.devices, "read", 0, Rows::read)?,
             config: self.config.get(0).unwrap_or_default(),

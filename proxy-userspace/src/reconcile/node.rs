@@ -12,7 +12,7 @@ use crate::desired::NodeState;
 
 /// What the maps hold about this node.
 #[derive(Debug, Default)]
-pub(super) struct Node {
+pub(super) struct NodeRows {
     wanted: Option<NodeState>,
     /// Addresses and devices are as wanted.
     in_force: bool,
@@ -28,7 +28,7 @@ pub(super) struct Node {
     epoch_is_over: bool,
 }
 
-impl Node {
+impl NodeRows {
     /// Takes in what the maps hold; what is wanted stays.
     pub fn adopt(&mut self, snapshot: &Snapshot, filter: &mut Counted) {
         self.local_addresses = snapshot.local_addresses.iter().copied().collect();

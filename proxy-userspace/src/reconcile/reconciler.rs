@@ -10,7 +10,7 @@ use super::{
     batch::Batch,
     claims::Claims,
     filters::{Filters, FlowNeeds},
-    node::Node,
+    node::NodeRows,
     plan::refusal,
     port::Port,
     report::{Report, Writes},
@@ -54,7 +54,7 @@ pub struct Reconciler {
     pub(super) claims: Claims,
     pub(super) space: Space,
     filters: Filters,
-    node: Node,
+    node: NodeRows,
     /// To be cleared away with the first full sync.
     leftovers: Option<Batch>,
     /// Services that have a place in the maps.
@@ -81,7 +81,7 @@ impl Reconciler {
     pub fn adopt(tables: &impl Tables, limits: Limits) -> Result<Self, TableError> {
         let snapshot = tables.snapshot()?;
         let Adopted { space, ports, claims, mut filters, leftovers } = adopt(&snapshot, tables.capacity());
-        let mut node = Node::default();
+        let mut node = NodeRows::default();
         node.adopt(&snapshot, &mut filters.frontends);
         filters.settle(Duration::ZERO);
         let mut reconciler = Self {

@@ -84,6 +84,39 @@ fn a_restart_adopts_the_maps() {
     });
 }
 
+/// Maps are mapped by pieces of 64 KiB as they are used: elements in each, at the borders, and the last one.
+#[test]
+fn elements_are_found_wherever_they_lie() {
+    const LARGE: Capacities = Capacities { slots: 20_000, backends: 9_000, sets: 5_000, ..CAPACITIES };
+    sandbox(async |sandbox| {
+        let options = Options { capacities: LARGE, ..sandbox.options() };
+        let mut first = Runtime::open(&options).unwrap();
+        let slots: Vec<u32> = (1..=LARGE.slots).collect();
+        first.tables.set_slots(0, &slots);
+        // Beyond the end nothing happens.
+        first.tables.set_slots(LARGE.slots, &[1]);
+        // An element of 48 bytes lies across the border.
+        let sets = [0, 1_364, 1_365, 1_366, LARGE.sets - 1];
+        for index in sets {
+            first.tables.set_sets(index, Sets { service: index + 1, ranges: index + 2, ..Sets::default() });
+        }
+        first.tables.set_backend_state(LARGE.backends - 1, 2, 8);
+        let now = first.tables.snapshot().unwrap();
+        drop(first);
+        let later = Runtime::open(&options).unwrap().tables.snapshot().unwrap();
+        for found in [now, later] {
+            assert_eq!(found.slots, slots);
+            for index in sets {
+                let expected = Sets { service: index + 1, ranges: index + 2, ..Sets::default() };
+                assert_eq!(found.sets[index as usize], expected);
+            }
+            assert_eq!(found.sets.iter().filter(|row| row.service != 0).count(), sets.len());
+            let last = found.backends.last().unwrap();
+            assert_eq!((found.backends.len(), last.flags, last.generation), (LARGE.backends as usize, 2, 8));
+        }
+    });
+}
+
 #[test]
 fn maps_grow_with_what_is_in_them_and_never_shrink() {
     sandbox(async |sandbox| {

@@ -1,4 +1,4 @@
-module github.com/sheave/sheave/tests/kubernetes/coredns
+module sheave/tests/kubernetes/coredns
 
 go 1.26.0
 

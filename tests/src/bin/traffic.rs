@@ -26,6 +26,13 @@ enum Verb {
         #[arg(long, default_value_t = server::PORT)]
         port: u16,
     },
+    /// Answer HTTP and UDP at one address alone.
+    ServeAt {
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        address: SocketAddr,
+    },
     /// Send HTTP requests.
     Http {
         #[command(flatten)]
@@ -113,6 +120,7 @@ fn main() -> Result<()> {
             ctrlc::set_handler(|| std::process::exit(0))?;
             Ok(server::serve(&name, port)?)
         }
+        Verb::ServeAt { name, address } => Ok(server::serve_at(&name, address)?),
         Verb::Http { target, options } => print(&http(target.to, &options, target.stop().as_ref())),
         Verb::Udp { target, options } => print(&udp(target.to, &options, target.stop().as_ref())?),
         Verb::Stream { target, options } => print(&stream(target.to, &options, target.stop().as_ref())),

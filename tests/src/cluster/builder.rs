@@ -3,7 +3,7 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Client, Cluster, Directory, Fabric, Manifests, Namespace, Node, Place, Pod, Site,
+    Addresses, Client, Cluster, Directory, Fabric, Manifests, Namespace, Node, Place, Pod, Site,
     bpffs::Bpffs,
     identity::Identity,
     node::Layout,
@@ -187,6 +187,19 @@ impl Cluster {
     /// # Errors
     /// As [`ClusterBuilder::build`].
     pub fn add_pod(&mut self, node: u8, name: &str) -> Result<&Pod> {
+        self.add(node, name, plan::in_pod_network(node, 10 + self.pods.len() as u8))
+    }
+
+    /// Adds what is linked like a pod and is none, with addresses outside of the cluster's: a virtual machine or a
+    /// container of another kind.
+    ///
+    /// # Errors
+    /// As [`ClusterBuilder::build`].
+    pub fn add_machine(&mut self, node: u8, name: &str, addresses: Addresses) -> Result<&Pod> {
+        self.add(node, name, addresses)
+    }
+
+    fn add(&mut self, node: u8, name: &str, addresses: Addresses) -> Result<&Pod> {
         self.description.pods.push((node, name.to_owned()));
         self.description.check()?;
         let mut made = Namespace::create(&[self.identity.namespace(&format!("pod-{name}"))])?;
@@ -194,7 +207,7 @@ impl Cluster {
         let site = Site {
             name: name.to_owned(),
             namespace: made.pop().context("the namespace asked for")?,
-            addresses: plan::in_pod_network(node, 10 + self.pods.len() as u8),
+            addresses,
             directory: self.directory.0.clone(),
             lifetime: owner.lifetime(),
         };

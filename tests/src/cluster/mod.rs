@@ -49,11 +49,11 @@ pub use line::Line;
 pub use manifests::{Endpoint, Manifests, Service, ServicePort};
 pub use namespace::Namespace;
 pub use node::Node;
-pub use place::{Load, Place, Site};
+pub use place::{Load, Place, Site, log_file};
 pub use plan::{Addresses, CLUSTER_CIDRS, Family, SERVICE_CIDRS, service_addresses};
 pub use pod::Pod;
 pub use probe::Probe;
-pub use process::{Lifetime, Process};
+pub use process::{Lifetime, Process, output};
 pub use stage::{Stage, eventually};
 
 use bpffs::Bpffs;

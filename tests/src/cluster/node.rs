@@ -68,6 +68,14 @@ impl Node {
         [format!("{}/24", network.v4), format!("{}/64", network.v6)]
     }
 
+    /// Packets that its stack has forwarded so far.
+    pub fn forwarded(&self) -> Result<u64> {
+        let names = ["IpForwDatagrams", "Ip6OutForwDatagrams"];
+        let counters = self.run("nstat", &["--json", "--noupdate", "--zeros", "--ignore", names[0], names[1]])?;
+        let counters: serde_json::Value = serde_json::from_str(&counters)?;
+        Ok(names.iter().filter_map(|name| counters["kernel"][name].as_u64()).sum())
+    }
+
     /// Every kernel parameter below `net` that can be read here.
     pub fn sysctls(&self) -> Result<BTreeMap<String, String>> {
         sysctl::snapshot(self.namespace())

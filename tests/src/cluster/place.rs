@@ -85,7 +85,19 @@ pub trait Place {
     fn serve_as(&self, name: &str, port: u16) -> Result<Process> {
         let mut command = self.traffic()?;
         command.args(["serve", "--name", name, "--port", &port.to_string()]);
-        let mut process = self.start(&format!("server-{port}"), command)?;
+        self.start_server(&format!("server-{port}"), command)
+    }
+
+    /// A server of HTTP and datagrams whose sockets are bound to exactly this address.
+    fn serve_at(&self, name: &str, address: SocketAddr) -> Result<Process> {
+        let mut command = self.traffic()?;
+        command.args(["serve-at", "--name", name, "--address", &address.to_string()]);
+        self.start_server("server-at", command)
+    }
+
+    #[doc(hidden)]
+    fn start_server(&self, name: &str, command: Command) -> Result<Process> {
+        let mut process = self.start(name, command)?;
         process.wait_for_line(Duration::from_secs(5), |line| line.starts_with("listening"))?;
         Ok(process)
     }
@@ -160,7 +172,7 @@ pub trait Place {
         let log = log_file(self.directory(), &format!("{}.{verb}", self.name()));
         // It ends with its standard input, so it cannot outlive us.
         let process = Process::start(&format!("{verb} from {}", self.name()), command, log, Lifetime::Parent)?;
-        Ok(Load { process, report: std::marker::PhantomData })
+        Ok(Load::of(process))
     }
 }
 
@@ -171,6 +183,11 @@ pub struct Load<T> {
 }
 
 impl<T: DeserializeOwned> Load<T> {
+    /// One of our traffic tools that was started to run until its standard input ends.
+    pub fn of(process: Process) -> Self {
+        Self { process, report: std::marker::PhantomData }
+    }
+
     /// Ends it and gives back what it saw.
     pub fn stop(mut self) -> Result<T> {
         self.process.close_stdin();

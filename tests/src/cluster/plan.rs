@@ -7,7 +7,8 @@ pub const CLUSTER_CIDRS: &str = "10.244.0.0/16,fd00:244::/48";
 pub const SERVICE_CIDRS: &str = "10.96.0.0/16,fd00:96::/112";
 
 /// An IP family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Family {
     V4,
     V6,

@@ -8,6 +8,7 @@ mod paths;
 mod ratio;
 mod report;
 mod rounds;
+mod samples;
 
 use std::time::Duration;
 
@@ -18,9 +19,10 @@ use crate::cluster::{AgentOptions, Cluster};
 
 pub use machine::stay_on_one_processor;
 pub use paths::{Metric, Placement, Stand};
-pub use ratio::{Estimate, Judgement};
+pub use ratio::{Estimate, Judgement, judge};
 pub use report::{comparisons, figures};
 pub use rounds::{Comparison, Effort, STREAM_BAR};
+pub use samples::{Estimates, Samples, Turn};
 
 /// Services that the agents carry: those that are measured alone; and as many as a large cluster has.
 const SERVICES: [usize; 2] = [MEASURED, 20_000];

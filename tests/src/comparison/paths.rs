@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::samples::Turn;
 use crate::cluster::{Cluster, Endpoint, Family, Place, Pod, Process, Service, ServicePort};
 use crate::traffic::{Exchange, LatencyOptions, server};
 
@@ -70,6 +71,15 @@ pub enum Path {
 
 impl Path {
     pub const ALL: [Self; 3] = [Self::Direct, Self::Control, Self::Service];
+
+    /// Where there is one path to be compared.
+    pub fn of(turn: Turn) -> Self {
+        match turn {
+            Turn::Direct => Self::Direct,
+            Turn::Control => Self::Control,
+            Turn::Compared(_) => Self::Service,
+        }
+    }
 }
 
 const IPERF: u16 = 5201;

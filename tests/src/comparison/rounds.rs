@@ -1,11 +1,11 @@
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::machine::ProcessorTime;
 use super::paths::{Metric, Path, Placement, Stand};
 use super::ratio::{Estimate, Judgement, judge};
+use super::samples::Samples;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +36,6 @@ pub struct Comparison {
 
 /// The least that a stream through a ClusterIP is to reach of the direct one.
 pub const STREAM_BAR: f64 = 0.95;
-/// Rounds in which more was stolen are left out.
-const STOLEN: f64 = 0.01;
 
 /// Streams vary more than the rest, and have a bar: they get so many times the rounds ...
 const STREAM_ROUNDS: u32 = 2;
@@ -56,72 +54,21 @@ pub fn compare(
         Metric::Stream => (STREAM_ROUNDS * effort.rounds, STREAM_TRIES),
         Metric::Requests | Metric::Connections => (effort.rounds, 1),
     };
-    let mut samples = Samples::default();
+    let mut samples = Samples::of(1);
     let mut tried = 0;
     loop {
         tried += 1;
         for _ in 0..rounds {
-            samples.add(|path| stand.measure(metric, placement, path, effort.window))?;
+            samples.add(|turn| stand.measure(metric, placement, Path::of(turn), effort.window))?;
         }
-        let (direct, ratio, control) = samples.estimates()?;
+        let estimates = samples.estimates()?;
+        let (control, ratio) = (estimates.control, *estimates.ratios.first().context("a ratio")?);
         let judgement = (metric == Metric::Stream).then(|| judge(&ratio, &control, STREAM_BAR));
         if judgement == Some(Judgement::Inconclusive) && tried < tries {
             continue;
         }
-        let (rounds, disturbed) = (samples.ratios.len(), samples.disturbed);
-        let direct = direct.median;
+        let (rounds, disturbed) = (samples.rounds(), samples.disturbed());
+        let direct = estimates.direct.median;
         return Ok(Comparison { metric, placement, services, direct, ratio, control, rounds, disturbed, judgement });
-    }
-}
-
-/// What the rounds so far came to.
-#[derive(Default)]
-struct Samples {
-    directs: Vec<f64>,
-    ratios: Vec<f64>,
-    controls: Vec<f64>,
-    disturbed: usize,
-    random: fastrand::Rng,
-}
-
-impl Samples {
-    fn add(&mut self, measure: impl Fn(Path) -> Result<f64>) -> Result<()> {
-        let before = ProcessorTime::now()?;
-        let mut order = Path::ALL;
-        self.random.shuffle(&mut order);
-        let (mut direct, mut control, mut service) = (0.0, 0.0, 0.0);
-        for path in order {
-            let value = measure(path)?;
-            match path {
-                Path::Direct => direct = value,
-                Path::Control => control = value,
-                Path::Service => service = value,
-            }
-        }
-        if ProcessorTime::now()?.stolen_since(&before) > STOLEN {
-            self.disturbed += 1;
-            return Ok(());
-        }
-        // Which of two servers is the control is drawn, so that one that is always faster widens the control's interval
-        // and does not shift it.
-        if self.random.bool() {
-            std::mem::swap(&mut direct, &mut control);
-        }
-        let mean = (direct + control) / 2.0;
-        self.directs.push(mean);
-        self.ratios.push(service / mean);
-        self.controls.push(control / direct);
-        Ok(())
-    }
-
-    /// The direct path, the service over it, and one direct path over the other.
-    ///
-    /// # Errors
-    /// All rounds were disturbed.
-    fn estimates(&self) -> Result<(Estimate, Estimate, Estimate)> {
-        let of = |samples: &[f64]| {
-            Estimate::of(samples).with_context(|| format!("all of {} rounds were disturbed", self.disturbed))
-        };
-        Ok((of(&self.directs)?, of(&self.ratios)?, of(&self.controls)?))
     }
 }

@@ -13,7 +13,7 @@ use super::{
     walks::Kind,
     world::{Service, World},
 };
-use crate::packet::{Packet, Transport};
+use crate::packet::{Packet, Transport, flag};
 
 pub(super) fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = Kind::all()
@@ -31,7 +31,7 @@ pub(super) fn rows() -> Vec<Row> {
             ]
         })
         .collect();
-    rows.extend(Kind::all().filter(|kind| kind.protocol == 6).map(mid_flow));
+    rows.extend(Kind::all().filter(|kind| kind.protocol == 6).flat_map(|kind| [mid_flow(kind), nobodys(kind)]));
     rows.extend(Kind::all().filter(|kind| kind.protocol == 17).map(beyond_the_quote));
     rows
 }
@@ -147,6 +147,23 @@ fn mid_flow(kind: Kind) -> Row {
     Row::new(kind.name("12: TCP in the middle of an unknown flow"), world)
         .passes(Hook::PodIngress, &kind.data(kind.client(), kind.cluster_ip()), &[Reason::MidFlow])
         .passes(Hook::PodIngress, &kind.answer(kind.client(), kind.cluster_ip()), &[Reason::MidFlow])
+}
+
+/// A segment for a frontend that leaves as it came: the router would send it here again.
+fn nobodys(kind: Kind) -> Row {
+    let (client, vip, backend) = (kind.client(), kind.cluster_ip(), kind.local());
+    let world = World::default().cluster_ip(vip, &kind.service(&[(backend, true)]));
+    let mut row = Row::new(kind.name("12: TCP that nobody has translated, on its way out"), world);
+    for hook in [Hook::UplinkEgress, Hook::OverlayEgress] {
+        for segment in [kind.data(client, vip), kind.answer(client, vip), Packet::tcp(client, vip, flag::FIN)] {
+            row = row.becomes(hook, &segment, &segment.clone().refusal(), Verdict::Inward, &[Reason::UnknownFlow]);
+        }
+        row = row
+            .drops(hook, &Packet::tcp(client, vip, flag::RST), Reason::UnknownFlow)
+            .passes(hook, &kind.open(client, vip), &[])
+            .passes(hook, &kind.data(client, (vip.ip(), vip.port() + 1).into()), &[]);
+    }
+    row.passes(Hook::PodEgress, &kind.data(client, vip), &[])
 }
 
 /// The backend is the one that the table has at the flow's hash.

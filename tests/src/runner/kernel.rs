@@ -9,7 +9,10 @@ use proxy_common::{
     datapath::Link,
     programs,
     reason::{Hook, Reason},
-    wire::{Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, Wire, counter_index, map},
+    wire::{
+        Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, REJECT_ROWS, Wire,
+        counter_index, map,
+    },
 };
 
 use super::{
@@ -188,7 +191,7 @@ impl Runner for Kernel {
         self.clear::<16, 32>(map::FLOWS4)?;
         self.clear::<40, 56>(map::FLOWS6)?;
         self.zero(map::COUNTERS, proxy_common::wire::COUNTERS)?;
-        self.zero(map::REJECTS, 1)?;
+        self.zero(map::REJECTS, REJECT_ROWS)?;
         self.update(world)
     }
 

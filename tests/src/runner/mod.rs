@@ -1,5 +1,6 @@
 //! Hosts that run the datapath over a packet: plain Rust, and the kernel's programs by `BPF_PROG_TEST_RUN`.
 
+pub mod instructions;
 pub(crate) mod kernel;
 pub mod namespace;
 pub mod object;
@@ -37,7 +38,7 @@ impl From<Verdict> for Action {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Pass | Verdict::Translate => Self::Next,
-            Verdict::Back | Verdict::Forward | Verdict::Reply => Self::Redirect,
+            Verdict::Back | Verdict::Forward | Verdict::Reply | Verdict::Inward => Self::Redirect,
             Verdict::Drop(_) => Self::Drop,
         }
     }

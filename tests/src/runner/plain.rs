@@ -34,7 +34,8 @@ struct Maps {
     seats: Rings,
     flows: RefCell<BTreeMap<Vec<u8>, Vec<u8>>>,
     counters: RefCell<Counters>,
-    rejects: Cell<(u32, u32)>,
+    /// By row: the tick, and how many were sent in it.
+    rejects: RefCell<BTreeMap<u32, (u32, u32)>>,
     random: Cell<u32>,
     now: Cell<u32>,
 }
@@ -92,7 +93,7 @@ impl Plain {
             seats: Rings::default(),
             flows: RefCell::default(),
             counters: RefCell::default(),
-            rejects: Cell::default(),
+            rejects: RefCell::default(),
             random,
             now: Cell::new(1000),
         };
@@ -211,6 +212,10 @@ impl Packet for Bytes<'_> {
 
     fn is_to_us(&self) -> bool {
         self.link == Link::Ip || self.load::<[u8; 6]>(0) == Some(route::MAC)
+    }
+
+    fn is_forwarded(&self) -> bool {
+        true
     }
 
     fn is_of_vlan(&self) -> bool {
@@ -378,11 +383,15 @@ impl Record for Maps {
         *self.counters.borrow_mut().entry((hook, reason)).or_default() += 1;
     }
 
-    fn take_reject(&self, now: u32, per_tick: u32) -> bool {
-        let (tick, taken) = self.rejects.get();
-        let taken = if tick == now { taken } else { 0 };
-        self.rejects.set((now, taken + u32::from(taken < per_tick)));
-        taken < per_tick
+    fn take_reject(&self, row: u32, now: u32, per_tick: u32) -> bool {
+        let mut rejects = self.rejects.borrow_mut();
+        let (tick, sent) = rejects.entry(row).or_default();
+        if *tick != now {
+            (*tick, *sent) = (now, 0);
+        }
+        let left = *sent < per_tick;
+        *sent += u32::from(left);
+        left
     }
 
     fn random(&self) -> u32 {

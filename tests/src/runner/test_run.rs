@@ -6,6 +6,7 @@ use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Test
 
 /// `struct __sk_buff` of linux/bpf.h: its size and the fields that a test may set.
 const SKB_SIZE: usize = 192;
+const SKB_INGRESS_IFINDEX: usize = 36;
 const SKB_IFINDEX: usize = 40;
 const SKB_GSO_SIZE: usize = 176;
 
@@ -20,7 +21,7 @@ pub struct Outcome {
     pub duration: Duration,
 }
 
-/// Runs a tc program on a packet that came through `device`.
+/// Runs a tc program on a packet that came through `device`, or leaves by it and came through another.
 ///
 /// # Errors
 /// Of the system call.
@@ -32,6 +33,7 @@ pub fn tc(
     repeat: u32,
 ) -> Result<Outcome, ProgramError> {
     let mut context = [0; SKB_SIZE];
+    context[SKB_INGRESS_IFINDEX..][..4].copy_from_slice(&device.to_ne_bytes());
     context[SKB_IFINDEX..][..4].copy_from_slice(&device.to_ne_bytes());
     context[SKB_GSO_SIZE..][..4].copy_from_slice(&(segment as u32).to_ne_bytes());
     run(bytes, Some(&context), repeat, |options| program.test_run(options))

@@ -61,6 +61,32 @@ pub fn serve(name: &str, port: u16) -> io::Result<()> {
     })
 }
 
+/// Serves HTTP and datagrams at one address until the process ends.
+///
+/// # Errors
+/// The node has no such address, or its port is taken.
+pub fn serve_at(name: &str, address: SocketAddr) -> io::Result<()> {
+    let name: Arc<str> = name.into();
+    let (http, datagrams) = (TcpListener::bind(address)?, UdpSocket::bind(address)?);
+    println!("listening at {address}");
+    thread::scope(|scope| {
+        scope.spawn(|| accept(&http, &name, answer_http));
+        let mut buffer = [0; 2048];
+        loop {
+            // Errors are ICMP's, about an earlier answer.
+            let Ok((count, client)) = datagrams.recv_from(&mut buffer) else { continue };
+            let _ = datagrams.send_to(&datagram(&buffer[..count], &name, client)?, client);
+        }
+    })
+}
+
+/// The answer to a datagram.
+fn datagram(asked: &[u8], name: &str, client: SocketAddr) -> io::Result<Vec<u8>> {
+    let mut answer = asked.get(..asked.len().min(8)).unwrap_or_default().to_vec();
+    answer.extend(Answer::new(name, client).json()?);
+    Ok(answer)
+}
+
 type Handler = fn(TcpStream, SocketAddr, &str) -> io::Result<()>;
 
 fn accept(listener: &TcpListener, name: &Arc<str>, handle: Handler) {
@@ -157,8 +183,7 @@ fn answer_datagrams(socket: &UdpSocket, name: &str) -> io::Result<()> {
             _ => None,
         });
         let (count, Some(client)) = (received.bytes, received.address) else { continue };
-        let mut answer = buffer.get(..count.min(8)).unwrap_or_default().to_vec();
-        answer.extend(Answer::new(name, SocketAddr::from((client.ip(), client.port()))).json()?);
+        let answer = datagram(&buffer[..count], name, SocketAddr::from((client.ip(), client.port())))?;
         let messages: Vec<ControlMessage<'_>> = asked.iter().map(ControlMessage::Ipv6PacketInfo).collect();
         let parts = [IoSlice::new(&answer)];
         let _ = sendmsg(socket.as_raw_fd(), &parts, &messages, MsgFlags::empty(), Some(&client));

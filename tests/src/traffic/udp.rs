@@ -126,9 +126,13 @@ pub fn connected(to: SocketAddr, source_port: u16) -> io::Result<UdpSocket> {
 }
 
 /// Room for what arrives while this process waits for the processor, which the kernel would otherwise drop: seconds of
-/// the highest rates in use.
+/// the highest rates in use. Pods have not the right to as much (`CAP_NET_ADMIN`), and take what they get.
 pub fn hold_more(socket: &UdpSocket) -> io::Result<()> {
-    Ok(setsockopt(socket, sockopt::RcvBufForce, &(16 << 20))?)
+    const ROOM: usize = 16 << 20;
+    match setsockopt(socket, sockopt::RcvBufForce, &ROOM) {
+        Err(nix::Error::EPERM) => Ok(setsockopt(socket, sockopt::RcvBuf, &ROOM)?),
+        done => Ok(done?),
+    }
 }
 
 fn one_by_one(to: SocketAddr, options: &UdpOptions, stop: Option<&Stop>, tally: &mut Tally) -> io::Result<()> {

@@ -121,7 +121,8 @@ fn detected(detect_local: DetectLocal, interfaces: &[Interface]) -> (Config, Vec
 fn rows_69_to_72_what_the_programs_are_told() {
     const BY: u32 = ConfigFlags::PODS_BY_ADDRESS4 | ConfigFlags::PODS_BY_ADDRESS6 | ConfigFlags::PODS_BY_DEVICE;
     let mut interfaces = interfaces();
-    let device = |index, name: &str, controller| Interface { index, name: name.into(), controller, ..Interface::default() };
+    let device =
+        |index, name: &str, controller| Interface { index, name: name.into(), controller, ..Interface::default() };
     interfaces.extend([device(7, "cni0", None), device(8, "veth8", Some(7)), device(9, "veth9", Some(99))]);
     let (four, six, by_device) =
         (ConfigFlags::PODS_BY_ADDRESS4, ConfigFlags::PODS_BY_ADDRESS6, ConfigFlags::PODS_BY_DEVICE);

@@ -62,7 +62,7 @@ impl Host {
                 assert_eq!(bytes, packet.bytes(), "touched, though it is not ours");
                 Answer::NotOurs
             }
-            Verdict::Reply => Answer::Refused,
+            Verdict::Reply | Verdict::Inward => Answer::Refused,
             Verdict::Drop(reason) => Answer::Dropped(reason),
             Verdict::Back => Answer::TurnedAround { address: sent(packet, &bytes).1 },
             Verdict::Forward => backend(client, sent(packet.ttl(63), &bytes)),

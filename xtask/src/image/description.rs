@@ -12,7 +12,6 @@ pub const TITLE: &str = "Sheave";
 pub const DESCRIPTION: &str = "An eBPF replacement for kube-proxy";
 /// Of the agent. The kernel programs in it may be had under GPL-2.0 instead.
 pub const LICENSES: &str = env!("CARGO_PKG_LICENSE");
-pub const SOURCE: &str = env!("CARGO_PKG_REPOSITORY");
 
 /// Labels of the image, which are also the annotations of its manifest: engines show the ones, registries the others.
 pub fn labels() -> BTreeMap<String, String> {
@@ -20,7 +19,6 @@ pub fn labels() -> BTreeMap<String, String> {
         (oci::ANNOTATION_TITLE, TITLE),
         (oci::ANNOTATION_DESCRIPTION, DESCRIPTION),
         (oci::ANNOTATION_LICENSES, LICENSES),
-        (oci::ANNOTATION_SOURCE, SOURCE),
         (oci::ANNOTATION_VERSION, env!("CARGO_PKG_VERSION")),
     ];
     let fixed = fixed.map(|(key, value)| (key, value.to_owned()));
@@ -63,7 +61,6 @@ mod tests {
             (oci::ANNOTATION_TITLE, TITLE),
             (oci::ANNOTATION_DESCRIPTION, DESCRIPTION),
             (oci::ANNOTATION_LICENSES, LICENSES),
-            (oci::ANNOTATION_SOURCE, SOURCE),
         ] {
             let label = format!("{key}=\"{value}\"");
             assert!(text.contains(&label), "deploy/Dockerfile has no label {label}");

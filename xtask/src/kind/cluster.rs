@@ -70,19 +70,6 @@ impl Cluster {
         command
     }
 
-    /// A program in a pod: `pod` as kubectl takes it, such as `web-0` or `deployment/web`.
-    #[expect(dead_code, reason = "for the verbs that test and measure")]
-    pub fn in_pod<Word: AsRef<OsStr>>(
-        &self,
-        namespace: &str,
-        pod: &str,
-        words: impl IntoIterator<Item = Word>,
-    ) -> Command {
-        let mut command = self.kubectl(["exec", "--namespace", namespace, "--stdin", pod, "--"]);
-        command.args(words);
-        command
-    }
-
     /// `kind ARGUMENTS` for this cluster.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::cache;
+use super::proxy::Provider;
 
 /// Name of the cluster, with which those of its nodes begin: the one that `deploy/kind` is written for.
 pub const CLUSTER: &str = "kind";
@@ -23,7 +24,7 @@ pub struct Record {
     pub machine_engine: Option<String>,
     /// Parameters of the kernel as they were found, by their path below `/proc/sys`.
     pub parameters: BTreeMap<String, String>,
-    pub proxy: String,
+    pub proxy: Provider,
     pub image: String,
 }
 

@@ -30,7 +30,7 @@ pub fn run() -> Result<()> {
         (None, None) => println!("engine: unknown"),
     }
     println!("image:  {}", record.image);
-    println!("proxy:  {}", record.proxy);
+    println!("proxy:  {}", record.proxy.name());
     println!("folder: {}", state::folder().display());
     println!();
     let cluster = Cluster::running()?;
@@ -58,6 +58,7 @@ pub fn hints(cluster: &Cluster) -> Result<()> {
             format!("{} curl http://{address}:NODEPORT/", script(scripts::ENTER)),
             "a program next to the cluster, as its clients are",
         ),
+        ("cargo xtask kind test".to_owned(), "tries all that users rely on, in five minutes"),
         ("cargo xtask kind status".to_owned(), "nodes, pods, proxy"),
         ("cargo xtask kind down".to_owned(), "removes all of it"),
     ];

@@ -22,13 +22,21 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Provider::Sheave)]
     proxy: Provider,
     /// How many nodes, the control plane's among them
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
+    #[arg(long, value_name = "N", default_value_t = NODES_WANTED, value_parser = clap::value_parser!(u32).range(1..=9))]
     nodes: u32,
     /// A node image that this machine's own docker or podman pulls, such as kindest/node:v1.36.0, in place of one made here.
     /// Untested: no machine of the project's can pull
     #[arg(long, value_name = "IMAGE")]
     node_image: Option<String>,
 }
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { proxy: Provider::Sheave, nodes: NODES_WANTED, node_image: None }
+    }
+}
+
+const NODES_WANTED: u32 = 3;
 
 const PROGRAMS: Step = Step { name: "programs", seconds: 600 };
 const BASE: Step = Step { name: "node base", seconds: 60 };
@@ -60,7 +68,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     interrupt::watch()?;
     let image = options.node_image.clone().map_or_else(node_image::name, Ok)?;
-    let mut record = Record { machine_engine, proxy: options.proxy.name().to_owned(), image, ..Record::default() };
+    let mut record = Record { machine_engine, proxy: options.proxy, image, ..Record::default() };
     let mut progress = Progress::new(steps(options)?);
     progress.announce();
     let done = build(options, &mut record, &mut progress).and_then(|()| start(options, &mut record, &mut progress));
@@ -76,7 +84,7 @@ pub fn run(options: &Options) -> Result<()> {
         spoken(progress.elapsed()),
         options.nodes,
         record.image,
-        record.proxy
+        record.proxy.name()
     ));
     if options.proxy == Provider::None {
         say("without a proxy no Service answers: CoreDNS does not become ready");
@@ -97,7 +105,7 @@ fn steps(options: &Options) -> Result<Vec<Step>> {
         steps.push(NODE_IMAGE);
     }
     steps.push(WORKLOADS);
-    if options.proxy == Provider::Sheave {
+    if options.proxy != Provider::KubeProxy {
         steps.push(IMAGE);
     }
     steps.push(NODES);
@@ -140,7 +148,7 @@ fn build(options: &Options, record: &mut Record, progress: &mut Progress) -> Res
 /// Starts the cluster.
 fn start(options: &Options, record: &mut Record, progress: &mut Progress) -> Result<()> {
     let mut archives = step(progress, WORKLOADS, workloads::archives)?;
-    if options.proxy == Provider::Sheave {
+    if options.proxy != Provider::KubeProxy {
         archives.push(step(progress, IMAGE, || image::build(&image::Options::default()))?);
     }
     step(progress, NODES, || create(options, record))?;

@@ -38,7 +38,7 @@ pub enum Command {
 /// of them came than the socket holds, everything is listed anew.
 pub struct Watcher {
     options: LinkOptions,
-    netlink: Connection,
+    netlink: Netlink,
     events: Events,
     inventory: Inventory,
     /// What has changed and is not dealt with.
@@ -54,19 +54,19 @@ pub struct Watcher {
     is_attaching: bool,
 }
 
-struct Connection {
+struct Netlink {
     handle: Handle,
     task: JoinHandle<()>,
 }
 
-impl Drop for Connection {
+impl Drop for Netlink {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 struct Events {
-    _connection: Connection,
+    _connection: Netlink,
     messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
 }
 
@@ -74,7 +74,7 @@ impl Events {
     fn subscribe() -> io::Result<Self> {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
         let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
-        Ok(Self { _connection: Connection { handle, task: tokio::spawn(connection) }, messages })
+        Ok(Self { _connection: Netlink { handle, task: tokio::spawn(connection) }, messages })
     }
 }
 
@@ -91,7 +91,7 @@ impl Watcher {
         let (interfaces, receiver) = watch::channel(Vec::new());
         let mut watcher = Self {
             options,
-            netlink: Connection { handle, task: tokio::spawn(connection) },
+            netlink: Netlink { handle, task: tokio::spawn(connection) },
             events,
             inventory: Inventory::default(),
             touched: Touched::default(),

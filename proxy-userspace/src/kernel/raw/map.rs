@@ -53,7 +53,7 @@ struct Element {
 
 #[derive(Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct Batch {
+struct BatchAttributes {
     in_batch: u64,
     out_batch: u64,
     keys: u64,
@@ -64,7 +64,7 @@ struct Batch {
     flags: u64,
 }
 
-impl Batch {
+impl BatchAttributes {
     fn new(map: BorrowedFd<'_>, count: usize) -> Self {
         Self { map: number(map), count: u32::try_from(count).unwrap_or(u32::MAX), ..Self::default() }
     }
@@ -146,7 +146,8 @@ pub unsafe fn update_batch<K: Wire, V: Wire>(
     values: &[V],
 ) -> Result<(), (usize, io::Error)> {
     let count = keys.len().min(values.len());
-    let mut batch = Batch { keys: address(keys), values: address(values), ..Batch::new(map, count) };
+    let mut batch =
+        BatchAttributes { keys: address(keys), values: address(values), ..BatchAttributes::new(map, count) };
     // SAFETY: the kernel reads `count` keys and values, and both slices have that many.
     unsafe { bpf(UPDATE_BATCH, &mut batch) }.map(drop).map_err(|cause| (batch.done(count), cause))
 }
@@ -156,7 +157,7 @@ pub unsafe fn update_batch<K: Wire, V: Wire>(
 /// # Safety
 /// See the module.
 pub unsafe fn delete_batch<K: Wire>(map: BorrowedFd<'_>, keys: &[K]) -> Result<(), (usize, io::Error)> {
-    let mut batch = Batch { keys: address(keys), ..Batch::new(map, keys.len()) };
+    let mut batch = BatchAttributes { keys: address(keys), ..BatchAttributes::new(map, keys.len()) };
     // SAFETY: the kernel reads `count` keys.
     unsafe { bpf(DELETE_BATCH, &mut batch) }.map(drop).map_err(|cause| (batch.done(keys.len()), cause))
 }
@@ -192,12 +193,12 @@ unsafe fn next_batch(
     count: usize,
 ) -> io::Result<(usize, bool)> {
     let mut next = [0_u32; 1];
-    let mut batch = Batch {
+    let mut batch = BatchAttributes {
         in_batch: cursor.0.as_ref().map_or(0, |position| address(position)),
         out_batch: address_mut(&mut next),
         keys,
         values,
-        ..Batch::new(map, count)
+        ..BatchAttributes::new(map, count)
     };
     // SAFETY: the kernel writes at most `count` keys and values and four bytes of position.
     let result = unsafe { bpf(LOOKUP_BATCH, &mut batch) };
@@ -232,7 +233,8 @@ pub unsafe fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, key_size: usize, va
             result => result?,
         };
         if read > 0 {
-            let mut batch = Batch { keys: address(&keys), values: address(&values), ..Batch::new(to, read) };
+            let mut batch =
+                BatchAttributes { keys: address(&keys), values: address(&values), ..BatchAttributes::new(to, read) };
             // SAFETY: the kernel reads `read` keys and values, of which the buffers have at least as many.
             unsafe { bpf(UPDATE_BATCH, &mut batch) }?;
         }

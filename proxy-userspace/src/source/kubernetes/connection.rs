@@ -21,14 +21,14 @@ use super::{access::Access, credentials::Credentials, route::Routes, servers::Se
 
 /// How long a server may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct Patience {
     /// Until the head of a response: connecting, the TLS handshake and the server's thinking.
     pub(super) response: Duration,
     /// Between two objects of a list that comes as a stream; for a whole page otherwise.
     pub(super) list_stall: Duration,
 }
 
-impl Limits {
+impl Patience {
     /// A list is asked for in pages and a watch answers at once, so that a server which takes longer hangs.
     pub(super) const PRODUCTION: Self = Self { response: Duration::from_secs(20), list_stall: Duration::from_secs(30) };
 }
@@ -48,21 +48,21 @@ pub(super) struct Connection {
     way: Arc<Way>,
     /// Changes whenever a server agrees to a watch.
     pub(super) watching: watch::Receiver<()>,
-    pub(super) limits: Limits,
+    pub(super) patience: Patience,
 }
 
 impl Connection {
     /// Nothing is read or asked yet.
-    pub(super) fn new(credentials: Arc<Credentials>, limits: Limits) -> Self {
+    pub(super) fn new(credentials: Arc<Credentials>, patience: Patience) -> Self {
         let (sender, watching) = watch::channel(());
         let way = Arc::new(Way { credentials, latest: Mutex::default() });
         let requests = Requests {
             way: way.clone(),
             watching: sender,
-            response_limit: limits.response,
+            response_limit: patience.response,
             last_watch: Arc::default(),
         };
-        Self { client: Client::new(requests, "default"), way, watching, limits }
+        Self { client: Client::new(requests, "default"), way, watching, patience }
     }
 
     /// Begins with the next server from now on.

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use self::{
     access::{Environment, parse_address},
-    connection::{Connection, Limits},
+    connection::{Connection, Patience},
     credentials::Credentials,
     servers::Servers,
     watch::watch,
@@ -56,11 +56,11 @@ pub(super) async fn run(
     node_name: &str,
     sender: mpsc::Sender<Message>,
 ) -> Result<(), SourceError> {
-    run_within(Limits::PRODUCTION, config, Environment::of_process(), node_name, sender).await
+    run_within(Patience::PRODUCTION, config, Environment::of_process(), node_name, sender).await
 }
 
 async fn run_within(
-    limits: Limits,
+    patience: Patience,
     config: &KubernetesConfig,
     environment: Environment,
     node_name: &str,
@@ -70,7 +70,7 @@ async fn run_within(
     let credentials = Arc::new(Credentials::new(config.kubeconfig.clone(), given, environment));
     let outlet = Outlet(sender);
     // With a client each, one kind's trouble is its own.
-    let connection = || Connection::new(credentials.clone(), limits);
+    let connection = || Connection::new(credentials.clone(), patience);
     let Closed = tokio::select! {
         closed = watch::<Service>(connection(), node_name, outlet.clone()) => closed,
         closed = watch::<EndpointSlice>(connection(), node_name, outlet.clone()) => closed,

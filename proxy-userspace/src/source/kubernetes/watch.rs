@@ -81,7 +81,7 @@ impl<K: Watched> Watch<K> {
             Strategy::Paged => config,
         };
         let mut events = std::pin::pin!(watcher(api, config));
-        let list_stall = self.connection.limits.list_stall;
+        let list_stall = self.connection.patience.list_stall;
         let mut is_complete = false;
         loop {
             let stall = tokio::time::sleep(list_stall);

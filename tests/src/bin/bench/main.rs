@@ -1,5 +1,7 @@
-//! What `cargo xtask bench` runs: packets and control plane by programs of their own, then real connections.
+//! What `cargo xtask bench` runs: packets and control plane by programs of their own, then real connections; or packets
+//! beside those of another revision.
 
+mod against;
 mod bars;
 
 use std::fs;
@@ -20,6 +22,9 @@ struct Options {
     /// Program that measures the control plane and prints JSON
     #[arg(long)]
     control_plane: PathBuf,
+    /// The program that measures packets as another revision has it: only these two are compared
+    #[arg(long)]
+    against: Option<PathBuf>,
     /// Also write the results there
     #[arg(long)]
     json: Option<PathBuf>,
@@ -45,6 +50,15 @@ fn main() -> ExitCode {
 /// Whether no bar was missed.
 fn run(options: &Options) -> Result<bool> {
     comparison::stay_on_one_processor()?;
+    if let Some(before) = &options.against {
+        println!(
+            "packets: medians of nanoseconds; ratios of what each costs beside a minimal DNAT program, with intervals"
+        );
+        let results = against::run(&options.packets, before)?;
+        println!("{}", comparison::figures(&results));
+        write(options, &json!({"against": results}))?;
+        return Ok(true);
+    }
     println!("packets: nanoseconds by BPF_PROG_TEST_RUN, and as a ratio to a minimal DNAT program");
     let packets = measured_by(&options.packets)?;
     println!("{}\ncontrol plane: objects in memory to maps", comparison::figures(&packets));
@@ -62,14 +76,15 @@ fn run(options: &Options) -> Result<bool> {
     println!("{}\nbars", comparison::comparisons(&connections));
     let bars = bars::all(&packets, &control_plane, &connections);
     println!("{}", comparison::figures(&serde_json::to_value(&bars)?));
-    if let Some(file) = &options.json {
-        let results = json!({
-            "packets": packets, "control_plane": control_plane, "connections": connections, "bars": bars,
-        });
-        fs::write(file, format!("{results:#}\n")).with_context(|| format!("write {}", file.display()))?;
-    }
+    let results = json!({"packets": packets, "control_plane": control_plane, "connections": connections, "bars": bars});
+    write(options, &results)?;
     // Three short rounds are no evidence.
     Ok(options.quick || !bars.iter().any(bars::Bar::is_missed))
+}
+
+fn write(options: &Options, results: &Value) -> Result<()> {
+    let Some(file) = &options.json else { return Ok(()) };
+    fs::write(file, format!("{results:#}\n")).with_context(|| format!("write {}", file.display()))
 }
 
 fn measured_by(program: &Path) -> Result<Value> {

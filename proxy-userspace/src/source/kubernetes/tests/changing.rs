@@ -311,7 +311,7 @@ async fn a_command_line_that_names_nothing_ends_the_source() {
     let source = |servers: &[&str], kubeconfig: Option<&Path>| {
         let servers = servers.iter().map(|&server| server.to_owned()).collect();
         let config = super::KubernetesConfig { kubeconfig: kubeconfig.map(Path::to_owned), servers };
-        Source::with(super::LIMITS, config, super::environment(&[], Path::new("/nonexistent")))
+        Source::with(super::IMPATIENT, config, super::environment(&[], Path::new("/nonexistent")))
     };
     for (servers, reason) in [
         (&["ftp://a"][..], "\"ftp://a\" is not the address of an API server; expected https://HOST:PORT"),

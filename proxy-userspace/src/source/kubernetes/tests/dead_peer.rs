@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{FakeServer, LIMITS, Limits, Source, service};
+use super::{FakeServer, IMPATIENT, Patience, Source, service};
 
 /// A server that is cut off in the middle of a watch. The kernel gives no sign of it by itself, so that this takes a
 /// network of its own, whose only device goes down.
@@ -24,7 +24,8 @@ fn a_dead_peer_is_noticed_within_seconds() {
             server.apply("services", service("a"));
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string();
             let running = server.start(&address).await;
-            let mut source = Source::within(Limits { response: Duration::from_secs(60), ..LIMITS }, &[running.url()]);
+            let mut source =
+                Source::within(Patience { response: Duration::from_secs(60), ..IMPATIENT }, &[running.url()]);
             source.listed().await;
             set_loopback("down");
             let cut = Instant::now();

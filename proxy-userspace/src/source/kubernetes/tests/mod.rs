@@ -18,7 +18,7 @@ use self::fake_server::{Answer, FakeServer, Request};
 use super::{
     KubernetesConfig,
     access::{Environment, tests::environment},
-    connection::{Limits, WATCH_SPACING},
+    connection::{Patience, WATCH_SPACING},
     run_within,
 };
 use crate::{
@@ -27,10 +27,11 @@ use crate::{
 };
 
 /// A watch that has to wait for its turn ([`WATCH_SPACING`]) has not stalled.
-const LIMITS: Limits = Limits { response: Duration::from_millis(400), list_stall: WATCH_SPACING.saturating_mul(6) };
+const IMPATIENT: Patience =
+    Patience { response: Duration::from_millis(400), list_stall: WATCH_SPACING.saturating_mul(6) };
 
 /// For tests that want to see the first thing that goes wrong, however slow the machine is.
-const PATIENT: Limits = Limits { response: Duration::from_secs(20), list_stall: Duration::from_secs(20) };
+const PATIENT: Patience = Patience { response: Duration::from_secs(20), list_stall: Duration::from_secs(20) };
 
 /// For so long what was read of the credentials is taken for new, and a little more.
 const FRESH: Duration = Duration::from_millis(1100);
@@ -49,17 +50,17 @@ impl Drop for Source {
 
 impl Source {
     fn new(servers: &[String]) -> Self {
-        Self::within(LIMITS, servers)
+        Self::within(IMPATIENT, servers)
     }
 
-    fn within(limits: Limits, servers: &[String]) -> Self {
+    fn within(patience: Patience, servers: &[String]) -> Self {
         let config = KubernetesConfig { kubeconfig: None, servers: servers.to_vec() };
-        Self::with(limits, config, environment(&[], Path::new("/nonexistent")))
+        Self::with(patience, config, environment(&[], Path::new("/nonexistent")))
     }
 
-    fn with(limits: Limits, config: KubernetesConfig, environment: Environment) -> Self {
+    fn with(patience: Patience, config: KubernetesConfig, environment: Environment) -> Self {
         let (sender, messages) = mpsc::channel(100);
-        let task = tokio::spawn(async move { run_within(limits, &config, environment, "n1", sender).await });
+        let task = tokio::spawn(async move { run_within(patience, &config, environment, "n1", sender).await });
         Self { messages, task }
     }
 

@@ -4,6 +4,8 @@
 //! translate into each other, to and fro. Programs are timed in turns, many short series each, and compared within a
 //! turn: clocks and neighbours change between turns, ratios hardly.
 
+mod circle;
+
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, ensure};
@@ -21,7 +23,7 @@ use crate::{
     runner::{
         Kernel, Runner,
         kernel::{Bytes, bytes},
-        namespace,
+        namespace::{self, Devices},
         object::{self, Sizes},
         test_run,
     },
@@ -38,11 +40,13 @@ pub struct Options {
     pub new_flows: u16,
     /// The larger number of services.
     pub services: u32,
+    /// Established flows of which each run of a packet belongs to another.
+    pub flows: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rounds: 41, repeat: 50_000, new_flows: 5_000, services: 20_000 }
+        Self { rounds: 41, repeat: 50_000, new_flows: 5_000, services: 20_000, flows: 131_072 }
     }
 }
 
@@ -99,6 +103,7 @@ pub fn packets(options: &Options) -> anyhow::Result<Report> {
         flows(&mut kernel)?;
         hosts.push(Host { kernel, few: [const { Vec::new() }; PACKETS], many: [const { Vec::new() }; PACKETS] });
     }
+    let mut crowd = Crowd::load(options, devices)?;
     let mut calibrator = Calibrator::load()?;
     let mut base = Vec::new();
     // The first two turns warm caches and are thrown away.
@@ -107,9 +112,10 @@ pub fn packets(options: &Options) -> anyhow::Result<Report> {
         for host in &mut hosts {
             host.turn(round, &extra, options.repeat)?;
         }
+        crowd.turn(options.repeat)?;
     }
     let base = &base[2..];
-    let mut costs = Vec::new();
+    let mut costs = vec![crowd.cost(base)];
     let mut many_to_one = f64::NAN;
     for host in &mut hosts {
         let program = host.kernel.name();
@@ -165,6 +171,44 @@ impl Host {
             time(&mut self.kernel, &mut self.many, repeat)?;
             self.kernel.remove_frontends(extra)?;
             time(&mut self.kernel, &mut self.few, repeat)
+        }
+    }
+}
+
+/// A host with very many established flows.
+struct Crowd {
+    kernel: Kernel,
+    packet: Vec<u8>,
+    times: Vec<f64>,
+}
+
+impl Crowd {
+    fn load(options: &Options, devices: Devices) -> anyhow::Result<Self> {
+        let sizes = Sizes { flows: 2 * options.flows, ..Sizes::default() };
+        let mut kernel = Kernel::load(sizes, devices, false)?;
+        kernel.install(&world(1))?;
+        let (start, flows) = circle::circle(options.flows);
+        kernel.enter4(flows)?;
+        let packet = Packet::tcp(client(false), start, flag::ACK).bytes();
+        Ok(Self { kernel, packet, times: Vec::new() })
+    }
+
+    /// Each goes on where the flows are that no cache holds any more.
+    fn turn(&mut self, repeat: u32) -> anyhow::Result<()> {
+        let outcome = self.kernel.repeat(Hook::UplinkIngress, &self.packet, repeat)?;
+        self.times.push(outcome.duration.as_nanos() as f64);
+        self.packet = outcome.bytes;
+        Ok(())
+    }
+
+    fn cost(&self, base: &[f64]) -> Cost {
+        let times = self.times.get(2..).unwrap_or_default();
+        Cost {
+            program: self.kernel.name(),
+            packet: "established, each run of another flow of many, IPv4",
+            services: 1,
+            nanoseconds: median(times),
+            to_calibrator: ratio(times, base),
         }
     }
 }
