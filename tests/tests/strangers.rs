@@ -223,8 +223,10 @@ fn a_service_beside_does_not_slow_direct_connections() -> Result<()> {
             ensure!(kind.failures.is_empty() && kind.ok > 0, "{}", evidence());
         }
         // On a machine with other work, the answer to a SYN may take longer than the second after which it is sent again.
-        let repeats = others.repeats + beside.repeats + alone.repeats;
+        let repeats = others.repeats + beside.repeats;
         ensure!(repeats <= scaled(others.ok / 100, 0), "{repeats} SYNs were sent again: {}", evidence());
+        // These only follow: as many more, from ports whose connections rest at the backend.
+        ensure!(alone.repeats <= scaled(others.ok / 100, 10), "{} SYNs were sent again: {}", alone.repeats, evidence());
         ensure!(!is_full() || ratio >= 0.95, "{}", evidence());
     }
     Ok(())
