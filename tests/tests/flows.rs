@@ -323,7 +323,8 @@ fn an_idle_connection_at_an_uplink_is_cut_by_no_direct_one() {
     }
 }
 
-/// What a direct flow has taken it gives back: when it is over, and when a frontend takes the address that it dials.
+/// A client that dials again long after is a new flow, under the port that its backend knew it by (decision 6); and what a
+/// direct flow has taken it gives back when a frontend takes the address that it dials.
 #[test]
 fn direct_flows_end() {
     let mut node = Node::new(TCP);
@@ -336,7 +337,8 @@ fn direct_flows_end() {
     }
     node.ask(client, flag::RST);
     node.plain.wait(3_600);
-    assert_eq!(node.pass(Hook::PodIngress, client, backend, flag::SYN), (client, backend), "its own port again");
+    assert_eq!(node.pass(Hook::PodIngress, client, backend, flag::SYN), (other, backend), "the same port again");
+    assert_eq!(node.pass(Hook::PodEgress, backend, other, flag::SYN | ACK), (backend, client));
 
     node.protocol = UDP;
     let service = |id, backends: &[(IpAddr, u16)]| Service {
