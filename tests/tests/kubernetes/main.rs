@@ -216,7 +216,9 @@ fn an_api_server_may_be_away_for_a_minute() -> Result<()> {
 
     agent.settle(0, Duration::from_secs(2));
     let rewritten = agent.writes() - written;
-    ensure!(rewritten == usual, "the change takes {usual} writes; {rewritten} were made");
+    // The slices of the two families may come one by one or together, which makes a difference of a few; that of all
+    // Services again would make one of many times as much.
+    ensure!(rewritten < 2 * usual, "the change takes {usual} writes; {rewritten} were made");
     let report = load.stop()?;
     println!("{} requests during the outage, {} failed", report.requests, report.requests - report.ok);
     ensure!(report.failures.is_empty(), "failed requests: {:?}", report.failures);
