@@ -41,6 +41,7 @@ pub fn cluster_tools() -> Result<()> {
         Package { program: "ethtool", name: "ethtool" },
         Package { program: "bpftool", name: "bpftool" },
         Package { program: "iperf3", name: "iperf3" },
+        Package { program: "strace", name: "strace" },
     ])
 }
 
