@@ -62,17 +62,17 @@ pub fn run(now: &Path, before: &Path) -> Result<Value> {
             }
         }
     }
-    cases.into_iter().map(|(case, series)| row(case, &series)).collect()
+    Ok(cases.into_iter().map(|(case, series)| row(case, &series)).collect())
 }
 
-fn row((program, packet, services): Case, series: &Series) -> Result<Value> {
+fn row((program, packet, services): Case, series: &Series) -> Value {
     let shown = |samples: &[f64]| {
         let Some(Estimate { median, low, high }) = Estimate::of(samples) else { return "-".to_owned() };
         format!("{median:.3} ({low:.3} to {high:.3})")
     };
     let median =
         |samples: &[f64]| Estimate::of(samples).map_or_else(|| "-".to_owned(), |it| format!("{:.0}", it.median));
-    Ok(json!({
+    json!({
         "program": program,
         "packet": packet,
         "services": services,
@@ -80,7 +80,7 @@ fn row((program, packet, services): Case, series: &Series) -> Result<Value> {
         "now ns": median(&series.nanoseconds),
         "now / before": shown(&series.ratios),
         "now / now": shown(&series.control),
-    }))
+    })
 }
 
 /// The ratio to the calibrator and nanoseconds of each case.
