@@ -34,7 +34,47 @@ pub const TC: [TcProgram; 12] = [
 /// The XDP program, for uplinks.
 pub const XDP: &str = "uplink_xdp";
 
-/// The name of the tc program for a hook and a kind of link; `None` for [`Hook::Xdp`].
+/// What a process asks of its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    Connect4,
+    Connect6,
+    SendMsg4,
+    SendMsg6,
+    RecvMsg4,
+    RecvMsg6,
+    GetPeerName4,
+    GetPeerName6,
+}
+
+impl Call {
+    pub const ALL: [Self; 8] = [
+        Self::Connect4,
+        Self::Connect6,
+        Self::SendMsg4,
+        Self::SendMsg6,
+        Self::RecvMsg4,
+        Self::RecvMsg6,
+        Self::GetPeerName4,
+        Self::GetPeerName6,
+    ];
+
+    /// The name of the program, which is that of the call.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Connect4 => "connect4",
+            Self::Connect6 => "connect6",
+            Self::SendMsg4 => "sendmsg4",
+            Self::SendMsg6 => "sendmsg6",
+            Self::RecvMsg4 => "recvmsg4",
+            Self::RecvMsg6 => "recvmsg6",
+            Self::GetPeerName4 => "getpeername4",
+            Self::GetPeerName6 => "getpeername6",
+        }
+    }
+}
+
+/// The name of the tc program for a hook and a kind of link; `None` for the other hooks.
 pub fn tc_name(hook: Hook, link: Link) -> Option<&'static str> {
     TC.iter().find(|program| program.hook == hook && program.link == link).map(|program| program.name)
 }
@@ -47,9 +87,11 @@ mod tests {
     fn every_hook_has_a_program_for_every_link_and_no_name_is_cut() {
         for &hook in Hook::ALL {
             for link in [Link::Ethernet, Link::Ip] {
-                assert_eq!(tc_name(hook, link).is_some(), hook != Hook::Xdp, "{hook:?} {link:?}");
+                let elsewhere = matches!(hook, Hook::Xdp | Hook::Socket);
+                assert_eq!(tc_name(hook, link).is_some(), !elsewhere, "{hook:?} {link:?}");
             }
         }
         assert!(TC.iter().all(|program| program.name.len() <= 15));
+        assert!(Call::ALL.iter().all(|call| call.program().len() <= 15));
     }
 }

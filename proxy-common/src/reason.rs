@@ -29,6 +29,7 @@ closed_list! {
         OverlayIngress = "overlay-ingress",
         OverlayEgress = "overlay-egress",
         Xdp = "xdp",
+        Socket = "socket",
     }
 }
 

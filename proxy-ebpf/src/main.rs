@@ -8,14 +8,17 @@ mod parts;
 mod tables;
 
 use aya_ebpf::{
-    macros::{classifier, xdp},
-    programs::{TcContext, XdpContext},
+    macros::{cgroup_sock_addr, classifier, xdp},
+    programs::{SockAddrContext, TcContext, XdpContext},
 };
 use proxy_common::{
-    datapath::{Link, egress, ingress},
+    datapath::{
+        Link, egress, ingress,
+        socket::{Dialled, Remember, dial, recall},
+    },
     reason::Hook,
 };
-use proxy_ebpf::context::{TcPacket, XdpPacket};
+use proxy_ebpf::context::{SocketCall, TcPacket, XdpPacket};
 
 use tables::Maps;
 
@@ -50,6 +53,60 @@ pub fn uplink_xdp(context: XdpContext) -> u32 {
     let mut packet = XdpPacket::new(&context);
     let verdict = ingress(&mut packet, &Maps, Hook::Xdp, Link::Ethernet);
     packet.action(verdict)
+}
+
+macro_rules! sockets {
+    ($($name:ident: $answer:ident, $v6:literal $(, $sends:literal)?;)+) => {
+        $(#[cgroup_sock_addr($name)]
+        pub fn $name(context: SockAddrContext) -> i32 {
+            $answer(SocketCall::<$v6>::new(context) $(, $sends)?)
+        })+
+    };
+}
+
+sockets! {
+    connect4: dialling, false, false;
+    connect6: dialling, true, false;
+    sendmsg4: dialling, false, true;
+    sendmsg6: dialling, true, true;
+    recvmsg4: recalling, false;
+    recvmsg6: recalling, true;
+    getpeername4: recalling, false;
+    getpeername6: recalling, true;
+}
+
+/// What programs at control groups answer.
+const REFUSE: i32 = 0;
+const GO_ON: i32 = 1;
+
+/// Numbers of errno.h.
+const ENOBUFS: i32 = 105;
+const ECONNREFUSED: i32 = 111;
+const EHOSTUNREACH: i32 = 113;
+
+#[inline(always)]
+fn dialling<const IPV6: bool>(mut call: SocketCall<IPV6>, sends: bool) -> i32
+where
+    Maps: Remember<SocketCall<IPV6>>,
+{
+    let errno = match dial(&mut call, &Maps, sends) {
+        Dialled::On => return GO_ON,
+        Dialled::Refused => ECONNREFUSED,
+        Dialled::Unreachable => EHOSTUNREACH,
+        Dialled::NoRoom => ENOBUFS,
+    };
+    call.fail(errno);
+    REFUSE
+}
+
+/// The kernel takes no other answer.
+#[inline(always)]
+fn recalling<const IPV6: bool>(mut call: SocketCall<IPV6>) -> i32
+where
+    Maps: Remember<SocketCall<IPV6>>,
+{
+    recall(&mut call, &Maps);
+    GO_ON
 }
 
 /// A panic that can be reached is a loop without an end, which the verifier refuses.

@@ -11,14 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
-use crate::config::{self, AgentArgs, AgentConfig, FileWatch, KernelConfig, Loaded};
+use crate::config::{self, AgentArgs, AgentConfig, FileWatch, KernelConfig, Loaded, SocketLb};
 use crate::desired::{NodeSettings, NodeState, Seats, node_addresses, node_state};
 use crate::health::{self, Awaited, Reporter, Status};
 use crate::kernel::memory;
 use crate::kernel::tick::Tick;
 use crate::kernel::{
     AttachMode, Attachments, Capacities, Failed, FastPath, FastPathMode, LinkOptions, Links, MapTables, Options,
-    Runtime, Swept, masquerade_ports, netfilter,
+    Runtime, SocketHooks, SocketLoad, Swept, masquerade_ports, netfilter,
 };
 use crate::model::{Changes, Cluster, Interface, Problem};
 use crate::own_thread;
@@ -49,14 +49,23 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let limits = Limits { services: config.kernel.max_services as usize, ..Limits::default() };
     let options = options(&config.kernel);
     let opened = own_thread::spawn("loading", async move { open(&options, limits) })?;
-    let (Runtime { tables, programs, sweeper, log }, reconciler) = opened.await.context("loading")??;
+    let (Runtime { tables, programs, sockets, redialler, sweeper, log }, reconciler) =
+        opened.await.context("loading")??;
     memory::give_back();
     let mut node_settings = node_settings(&config, tick, tables.seats())?;
     node_settings.node_ports_before = reconciler.local_addresses().map(Address::ip).collect();
     if let Some(log) = log {
         tokio::spawn(log.run());
     }
+    let sockets = match sockets {
+        Ok(sockets) => Some(sockets),
+        Err(cause) => {
+            warn!(%cause, "processes of the node itself do not reach Services");
+            None
+        }
+    };
     let links = Links::start(programs, link_options(&config)).await?;
+    let epoch = watch::Sender::new(reconciler.epoch());
     let mut agent = Agent {
         cluster: Cluster::new(&config.node_name, config.settings.clone()),
         reconciler,
@@ -64,6 +73,9 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         interfaces: links.interfaces(),
         attachments: links.attachments(),
         links,
+        sockets,
+        _redialler: redialler.follow(epoch.subscribe())?,
+        epoch,
         fast_path: netfilter::follow(fast_path_mode(config.kernel.fast_path))?,
         swept: sweeper.start()?,
         node_settings,
@@ -100,6 +112,12 @@ struct Agent {
     interfaces: watch::Receiver<Vec<Interface>>,
     attachments: watch::Receiver<Attachments>,
     links: Links,
+    /// `None`: something keeps them from being there.
+    sockets: Option<SocketHooks>,
+    /// See [`proxy_common::wire::Config::epoch`].
+    epoch: watch::Sender<u32>,
+    /// Ends the thread when it is dropped.
+    _redialler: oneshot::Receiver<()>,
     /// Who wants to see translated packets in the stack.
     fast_path: watch::Receiver<FastPath>,
     swept: watch::Receiver<Option<Swept>>,
@@ -205,6 +223,11 @@ impl Agent {
         // The lists in all their details were read for this.
         memory::give_back();
         let attachments = self.links.attach().await?;
+        if let Some(sockets) = &self.sockets
+            && let Err(cause) = sockets.attach()
+        {
+            warn!(%cause, "processes of the node itself do not reach Services");
+        }
         info!(
             devices = attachments.attached.len(),
             failed = attachments.failed.len(),
@@ -217,6 +240,8 @@ impl Agent {
     /// Tells those who probe how things are.
     fn publish(&mut self) {
         self.is_written |= self.is_ready && !self.reconciler.is_behind();
+        let epoch = self.reconciler.epoch();
+        self.epoch.send_if_modified(|before| std::mem::replace(before, epoch) != epoch);
         let mut awaited = Vec::new();
         if !self.is_ready {
             let kinds = self.cluster.awaited_lists().collect();
@@ -319,6 +344,11 @@ fn options(config: &KernelConfig) -> Options {
         capacities: Capacities::for_services(config.max_services),
         log_level: config.log_level.number(),
         btf: config.btf.clone(),
+        sockets: match (config.socket_lb, &config.cgroup) {
+            (SocketLb::Off, _) => SocketLoad::Off,
+            (SocketLb::Host, Some(cgroup)) => SocketLoad::At(cgroup.clone()),
+            (SocketLb::Host, None) => SocketLoad::Found,
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! Packets that have no entry, or one that has to be looked at before it is believed.
 
 use super::{
-    Family, Packet, Record, Row, SocketQuery,
+    Family, Lookup, Packet, Record, Row, SocketQuery,
     class::{classify, is_pod_address},
     decide::{Decision, Origin, Pick, decide},
     family::State,
@@ -208,26 +208,35 @@ fn has_own_socket<F: Family, P: Packet>(packet: &P, headers: &Headers<F>) -> boo
     })
 }
 
-/// The frontend that a packet is for. ClusterIPs and other addresses first, NodePorts last.
+/// The frontend that a packet is for.
 #[inline(always)]
-fn find_frontend<F: Family, T: Record>(tables: &T, headers: &Headers<F>) -> Option<Frontend> {
+fn find_frontend<F: Family, T: Lookup>(tables: &T, headers: &Headers<F>) -> Option<Frontend> {
     let key = &headers.key;
-    find::<F, T>(tables, F::destination(key), F::destination_port(key), F::protocol(key))
+    find(tables, F::NODE_PORT, F::destination(key), F::destination_port(key), F::protocol(key))
 }
 
-/// The frontend at an address and port, which is in network order.
+/// The frontend at an address and port, which is in network order: ClusterIPs and other addresses first, NodePorts of
+/// the scope last.
 #[inline(always)]
-pub fn find<F: Family, T: Record>(tables: &T, address: Address, port: u16, protocol: u8) -> Option<Frontend> {
-    let mut key = FrontendKey { address, port, protocol, scope: Scope::ADDRESS };
+pub fn find<T: Lookup>(tables: &T, node_ports: u8, address: Address, port: u16, protocol: u8) -> Option<Frontend> {
+    let key = FrontendKey { address, port, protocol, scope: Scope::ADDRESS };
     if let Some(frontend) = tables.frontend(&key) {
         return Some(frontend);
     }
-    let config = tables.config()?;
-    let number = u16::from_be(port);
-    if number < config.node_port_min || number > config.node_port_max || !tables.is_node_port_address(&key.address) {
+    if !may_be_node_port(tables, port) || !tables.is_node_port_address(&key.address) {
         return None;
     }
-    key.address = Address::ANY;
-    key.scope = F::NODE_PORT;
-    tables.frontend(&key)
+    node_port(tables, node_ports, port, protocol)
+}
+
+#[inline(always)]
+fn may_be_node_port<T: Lookup>(tables: &T, port: u16) -> bool {
+    let number = u16::from_be(port);
+    tables.config().is_some_and(|config| (config.node_port_min..=config.node_port_max).contains(&number))
+}
+
+/// The frontend of a NodePort, at whichever address.
+#[inline(always)]
+pub fn node_port<T: Lookup>(tables: &T, scope: u8, port: u16, protocol: u8) -> Option<Frontend> {
+    tables.frontend(&FrontendKey { address: Address::ANY, port, protocol, scope })
 }

@@ -47,6 +47,7 @@ pub mod part;
 mod reject;
 pub mod rewrite;
 mod row;
+pub mod socket;
 mod stranger;
 mod tables;
 

@@ -64,7 +64,7 @@ pub fn own<F: Family, T: Record>(tables: &T) -> u32 {
     let Some(row) = tables.row::<F>() else { return Code::PASS };
     let key = &row.headers.key;
     let (port, protocol) = (F::source_port(key), F::protocol(key));
-    if find::<F, T>(tables, F::source(key), port, protocol).is_none() {
+    if find(tables, F::NODE_PORT, F::source(key), port, protocol).is_none() {
         return Code::PASS;
     }
     F::turn_key(&mut row.client_key, &row.headers.key, Side::INGRESS);
@@ -112,7 +112,7 @@ pub fn may_be_stray<F: Family, P: Packet, T: Record>(packet: &P, tables: &T, hea
 #[inline(always)]
 pub fn stray<F: Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
     let key = &row.headers.key;
-    if find::<F, T>(tables, F::destination(key), F::destination_port(key), F::protocol(key)).is_none() {
+    if find(tables, F::NODE_PORT, F::destination(key), F::destination_port(key), F::protocol(key)).is_none() {
         return Code::PASS;
     }
     // A flow of ours whose endpoint has the address of another frontend.

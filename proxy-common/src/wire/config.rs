@@ -72,6 +72,10 @@ impl ConfigFlags {
     pub const FAST4: u32 = 8;
     /// The same for IPv6.
     pub const FAST6: u32 = 16;
+    /// NodePorts answer processes of the node at its IPv4 loopback addresses too.
+    pub const LOOPBACK4: u32 = 32;
+    /// The same for IPv6.
+    pub const LOOPBACK6: u32 = 64;
 }
 
 /// An address prefix.

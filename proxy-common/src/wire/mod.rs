@@ -10,6 +10,7 @@ mod filter;
 mod flow;
 mod frontend;
 mod name;
+mod peers;
 mod policy;
 mod sets;
 
@@ -22,6 +23,7 @@ pub use filter::Filter;
 pub use flow::{Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Role, Side};
 pub use frontend::{Frontend, FrontendKey, Scope};
 pub use name::{NAME_LEN, ServiceName};
+pub use peers::{End, Peer, Peers};
 pub use policy::{Class, Kind, Masquerade, Policy, Reach, Rule};
 pub use sets::{Service, Set, Sets, SetsFlags};
 
@@ -59,4 +61,5 @@ pub mod map {
     pub const NAMES: &str = "NAMES";
     pub const COUNTERS: &str = "COUNTERS";
     pub const REJECTS: &str = "REJECTS";
+    pub const PEERS: &str = "PEERS";
 }

@@ -69,6 +69,15 @@ pub struct AgentArgs {
     #[arg(long, value_enum, default_value_t)]
     pub fast_path: FastPathMode,
 
+    /// Whose connections to Services are led to a backend when a socket dials, before there is a packet
+    #[arg(long = "socket-lb", value_name = "WHOSE", value_enum, default_value_t)]
+    pub socket_lb: SocketLb,
+
+    /// Control group (version 2) whose processes are served at their sockets, with all groups below it [default: the
+    /// topmost one that is mounted]
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+
     /// Names of the host sides of pod links, * for any characters [default: recognised by what they are]
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     pub pod_links: Vec<String>,
@@ -121,6 +130,16 @@ pub enum FastPathMode {
     /// Whoever looks, firewalls included
     Always,
     Never,
+}
+
+/// Whose sockets are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SocketLb {
+    /// Those of processes in the node's own network namespace
+    #[default]
+    Host,
+    /// Nobody's: processes of the node itself do not reach Services
+    Off,
 }
 
 /// How log lines are written.

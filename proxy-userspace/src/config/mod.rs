@@ -23,7 +23,7 @@ pub use conntrack::ConntrackTimeouts;
 use detect_local::LocalText;
 pub use error::ConfigError;
 pub use file_watch::FileWatch;
-pub use flags::{AgentArgs, AttachMode, EbpfLogLevel, FastPathMode, LogFormat};
+pub use flags::{AgentArgs, AttachMode, EbpfLogLevel, FastPathMode, LogFormat, SocketLb};
 use kube_proxy::KubeProxyFile;
 
 use crate::{
@@ -62,6 +62,9 @@ pub struct KernelConfig {
     pub btf: PathBuf,
     pub attach_mode: AttachMode,
     pub fast_path: FastPathMode,
+    pub socket_lb: SocketLb,
+    /// The control group whose processes are served; `None`: all that can be seen.
+    pub cgroup: Option<PathBuf>,
     pub log_level: EbpfLogLevel,
     pub links: LinkPatterns,
 }
@@ -159,6 +162,8 @@ impl AgentConfig {
                 btf: args.btf,
                 attach_mode: args.attach_mode,
                 fast_path: args.fast_path,
+                socket_lb: args.socket_lb,
+                cgroup: args.cgroup,
                 log_level: args.ebpf_log_level,
                 links: LinkPatterns {
                     pods: args.pod_links,

@@ -128,6 +128,8 @@ fn flags(cluster: &Cluster, settings: &NodeSettings) -> u32 {
         (by_device, ConfigFlags::PODS_BY_DEVICE),
         (fast4, ConfigFlags::FAST4),
         (fast6, ConfigFlags::FAST6),
+        (settings.node_port_addresses.allows_loopback(Family::V4), ConfigFlags::LOOPBACK4),
+        (settings.node_port_addresses.allows_loopback(Family::V6), ConfigFlags::LOOPBACK6),
     ]
     .into_iter()
     .fold(0, |flags, (is_set, flag)| if is_set { flags | flag } else { flags })

@@ -7,13 +7,15 @@ use super::links::clsact::Clsact;
 use super::links::tcx;
 use super::lock::PinDir;
 use super::pins::{self, Layout};
-use super::{KernelError, bpffs, preconditions, raw};
+use super::{KernelError, bpffs, preconditions, raw, sockets};
 
 /// What [`cleanup`] has removed. Programs go with the links and filters that hold them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
     /// TCX links, one for each device and direction.
     pub links: usize,
+    /// Links at control groups, one for each call on a socket.
+    pub sockets: usize,
     /// Filters on clsact qdiscs.
     pub filters: usize,
     pub qdiscs: usize,
@@ -65,6 +67,7 @@ fn remove_layout(layout: &Layout, namespace: u64, removed: &mut Removed) -> Resu
         }
         remove_directory(&directory)?;
     }
+    removed.sockets += sockets::detach_all(layout, None)?;
     for (path, _) in pins::entries(&layout.maps()) {
         fs::remove_file(&path).map_err(KernelError::path("removing", &path))?;
         removed.maps += 1;

@@ -77,6 +77,11 @@ pub enum KernelError {
     #[error("starting a thread: {0}")]
     Thread(#[source] io::Error),
 
+    #[error(
+        "control groups version 2 are mounted nowhere; mount them with: sheave mount, or name a group with --cgroup"
+    )]
+    NoCgroup2,
+
     #[error("the task that watches the devices has ended")]
     WatcherGone,
 }

@@ -3,17 +3,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::programs::{ProgramError, ProgramFd, SchedClassifier};
+use aya::programs::{CgroupSockAddr, Program, ProgramError, ProgramFd, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use proxy_common::datapath::Link;
-use proxy_common::programs;
+use proxy_common::programs::{self, Call};
 use proxy_common::reason::Hook;
 use tokio::time::MissedTickBehavior;
 
 use super::lock::PinDir;
 use super::memory;
 use super::specs::Spec;
-use super::{KernelError, Options};
+use super::{KernelError, Options, SocketHooks};
 use crate::object::DATAPATH;
 
 /// The programs, in the kernel as far as they are needed. Of the object that they come from nothing is kept: it takes
@@ -38,7 +38,7 @@ impl Programs {
             let mut ebpf = load_maps(&self.specs, &self.pins, 0)?;
             for program in programs::TC.iter().filter(|program| program.link == link) {
                 if !self.loaded.contains_key(program.name) {
-                    self.loaded.insert(program.name, load_program(&mut ebpf, program.name)?);
+                    self.loaded.insert(program.name, load_classifier(&mut ebpf, program.name)?);
                 }
             }
             drop(ebpf);
@@ -49,13 +49,32 @@ impl Programs {
     }
 }
 
-fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramFd, KernelError> {
-    let program: &mut SchedClassifier =
-        ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(KernelError::NoProgram { name })?;
-    program.load().map_err(|cause| KernelError::Program { name, cause: explain(&cause) })?;
+fn load_program(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    load: impl FnOnce(&mut Program) -> Result<(), ProgramError>,
+) -> Result<ProgramFd, KernelError> {
+    let program = ebpf.program_mut(name).ok_or(KernelError::NoProgram { name })?;
+    load(program).map_err(|cause| KernelError::Program { name, cause: explain(&cause) })?;
     let failed = |cause: String| KernelError::Program { name, cause };
     let fd = program.fd().map_err(|cause| failed(cause.to_string()))?;
     fd.try_clone().map_err(|cause| failed(cause.to_string()))
+}
+
+fn load_classifier(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramFd, KernelError> {
+    load_program(ebpf, name, |program| <&mut SchedClassifier>::try_from(program)?.load())
+}
+
+/// Loads the programs at sockets, unless they are switched off.
+fn load_sockets(ebpf: &mut Ebpf, options: &Options, pins: &Arc<PinDir>) -> Result<SocketHooks, KernelError> {
+    let cgroup = options.sockets.cgroup()?;
+    let calls = cgroup.iter().flat_map(|_| Call::ALL);
+    let load = |call: Call| {
+        let load = |program: &mut Program| <&mut CgroupSockAddr>::try_from(program)?.load();
+        Ok((call, load_program(ebpf, call.program(), load)?))
+    };
+    let programs = calls.map(load).collect::<Result<_, KernelError>>()?;
+    Ok(SocketHooks::new(programs, cgroup, pins))
 }
 
 /// Passes the log records of the programs on to the process's own log.
@@ -78,21 +97,25 @@ impl KernelLog {
     }
 }
 
+/// See [`super::Runtime`].
+pub(super) struct Loaded {
+    pub programs: Programs,
+    pub sockets: Result<SocketHooks, KernelError>,
+    pub log: Option<KernelLog>,
+}
+
 /// Makes the maps that are not pinned yet, pins them, and loads the programs.
-pub(super) fn load(
-    options: &Options,
-    specs: Vec<Spec>,
-    pins: &Arc<PinDir>,
-) -> Result<(Programs, Option<KernelLog>), KernelError> {
+pub(super) fn load(options: &Options, specs: Vec<Spec>, pins: &Arc<PinDir>) -> Result<Loaded, KernelError> {
     let mut ebpf = load_maps(&specs, pins, options.log_level)?;
     let mut programs = Programs { loaded: BTreeMap::new(), specs, pins: Arc::clone(pins) };
     let has_log = options.log_level > 0;
     // Programs that are loaded together write one log.
     for program in programs::TC.iter().filter(|program| has_log || program.link == Link::Ethernet) {
-        programs.loaded.insert(program.name, load_program(&mut ebpf, program.name)?);
+        programs.loaded.insert(program.name, load_classifier(&mut ebpf, program.name)?);
     }
+    let sockets = load_sockets(&mut ebpf, options, pins);
     let log = has_log.then(|| kernel_log(&mut ebpf)).transpose()?;
-    Ok((programs, log))
+    Ok(Loaded { programs, sockets, log })
 }
 
 /// Reads the object, and makes and pins its maps where they are not yet.
@@ -101,9 +124,11 @@ fn load_maps(specs: &[Spec], pins: &PinDir, log_level: u8) -> Result<Ebpf, Kerne
         return Err(KernelError::NoObject);
     }
     let directory = pins.layout().maps();
+    let namespace = pins.namespace();
     let mut loader = EbpfLoader::new();
     // Without the kernel's own types, to which nothing in the object refers: they would take 16 MB while they are read.
     loader.btf(None).override_global(aya_log::LEVEL, &log_level, false);
+    loader.override_global("NAMESPACE", &namespace, true);
     for spec in specs {
         loader.map_max_entries(spec.name, spec.max_entries).map_pin_path(spec.name, directory.join(spec.name));
     }

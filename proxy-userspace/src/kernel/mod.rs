@@ -19,12 +19,14 @@ pub mod memory;
 mod mountinfo;
 mod mounts;
 pub mod netfilter;
+mod netlink;
 mod per_cpu;
 mod pins;
 mod preconditions;
 mod raw;
 pub mod read;
 mod rows;
+mod sockets;
 mod specs;
 mod tables;
 pub mod tick;
@@ -38,6 +40,7 @@ pub use load::{KernelLog, Programs};
 pub use local_ports::masquerade_ports;
 pub use mounts::{Mounted, Mounts, mount_missing};
 pub use netfilter::{FastPath, FastPathMode};
+pub use sockets::{Redialler, SocketHooks, SocketLoad};
 pub use tables::MapTables;
 
 use std::path::PathBuf;
@@ -67,6 +70,8 @@ pub struct Options {
     pub log_level: u8,
     /// The kernel's type information; another path only for tests.
     pub btf: PathBuf,
+    /// Whose sockets are served.
+    pub sockets: SocketLoad,
 }
 
 impl Options {
@@ -76,15 +81,25 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { pin_dir: Self::PIN_DIR.into(), capacities: Capacities::default(), log_level: 0, btf: Self::BTF.into() }
+        Self {
+            pin_dir: Self::PIN_DIR.into(),
+            capacities: Capacities::default(),
+            log_level: 0,
+            btf: Self::BTF.into(),
+            sockets: SocketLoad::default(),
+        }
     }
 }
 
 /// Maps and programs in the kernel, not yet attached to anything by this process. The pin directory stays locked until
-/// `tables`, `programs` (or the [`Links`] that took them) and `sweeper` are dropped.
+/// `tables`, `programs` (or the [`Links`] that took them), `sockets`, `redialler` and `sweeper` are dropped.
 pub struct Runtime {
     pub tables: MapTables,
     pub programs: Programs,
+    /// Programs at the sockets of the node's own processes; or what keeps them from being there, which keeps nothing else.
+    pub sockets: Result<SocketHooks, KernelError>,
+    /// To be started by somebody.
+    pub redialler: Redialler,
     /// To be started by somebody.
     pub sweeper: Sweeper,
     /// Present where [`Options::log_level`] asks for it; somebody has to run it.
@@ -106,9 +121,10 @@ impl Runtime {
         pins.refuse_other_namespaces()?;
         let layout = pins.layout();
         let specs = adopt::adopt(&layout.maps(), Spec::all(&options.capacities, possible_cpus()? as u32))?;
-        let (programs, log) = load::load(options, specs.clone(), &pins)?;
+        let load::Loaded { programs, sockets, log } = load::load(options, specs.clone(), &pins)?;
         let tables = MapTables::open(&layout.maps(), &specs, &pins)?;
+        let redialler = Redialler::open(&layout.maps(), &specs, &pins)?;
         let sweeper = Sweeper::open(&layout.maps(), &specs, &pins)?;
-        Ok(Self { tables, programs, sweeper, log })
+        Ok(Self { tables, programs, sockets, redialler, sweeper, log })
     }
 }

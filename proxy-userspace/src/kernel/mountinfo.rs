@@ -3,6 +3,8 @@ use std::path::PathBuf;
 /// A mount that this process sees.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mount {
+    /// The directory of the filesystem that is seen at the mount point.
+    pub root: PathBuf,
     pub point: PathBuf,
     /// The type of the filesystem, for example `bpf`.
     pub kind: String,
@@ -19,12 +21,17 @@ pub(super) fn mounts() -> Vec<Mount> {
 pub(super) fn parse(line: &str) -> Option<Mount> {
     let (mount, filesystem) = line.split_once(" - ")?;
     let mut filesystem = filesystem.split(' ');
-    let point = mount.split(' ').nth(4)?;
-    // The kernel escapes what would end a field (mangle, fs/seq_file.c).
-    let point = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+    let mut places = mount.split(' ').skip(3).map(unescaped);
+    let (root, point) = (places.next()?, places.next()?);
+    Some(Mount { root, point, kind: filesystem.next()?.to_owned(), source: filesystem.next()?.to_owned() })
+}
+
+/// The kernel escapes what would end a field (mangle, fs/seq_file.c).
+fn unescaped(path: &str) -> PathBuf {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .into_iter()
-        .fold(point.to_owned(), |point, (escape, character)| point.replace(escape, character));
-    Some(Mount { point: point.into(), kind: filesystem.next()?.to_owned(), source: filesystem.next()?.to_owned() })
+        .fold(path.to_owned(), |path, (escape, character)| path.replace(escape, character))
+        .into()
 }
 
 #[cfg(test)]
@@ -34,7 +41,7 @@ mod tests {
     #[test]
     fn reads_lines_with_and_without_optional_fields() {
         let line = |options: &str| format!("36 25 0:32 / /run/a\\040b rw,nosuid{options} - bpf sheave rw,mode=700");
-        let mount = Mount { point: "/run/a b".into(), kind: "bpf".into(), source: "sheave".into() };
+        let mount = Mount { root: "/".into(), point: "/run/a b".into(), kind: "bpf".into(), source: "sheave".into() };
         for options in ["", " shared:9", " shared:9 master:1"] {
             assert_eq!(parse(&line(options)).as_ref(), Some(&mount));
         }

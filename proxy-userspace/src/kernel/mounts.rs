@@ -2,7 +2,8 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 
-use super::mountinfo::{self, Mount};
+use super::mountinfo;
+use super::sockets::cgroup2_of;
 use super::{KernelError, bpffs};
 
 /// A filesystem of the kernel, and whether [`mount_missing`] had to mount it.
@@ -44,28 +45,4 @@ pub fn mount_missing(bpffs: &Path, cgroup2: &Path) -> Result<Mounts, KernelError
     mount(Some(bpffs::SOURCE), cgroup2, Some("cgroup2"), flags, None::<&str>)
         .map_err(|cause| KernelError::path("mounting control groups version 2 on", cgroup2)(cause.into()))?;
     Ok(Mounts { bpffs, cgroup2: Mounted { path: cgroup2.to_owned(), anew: true } })
-}
-
-fn cgroup2_of(mounts: Vec<Mount>) -> Option<PathBuf> {
-    mounts.into_iter().find(|mount| mount.kind == "cgroup2").map(|mount| mount.point)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(lines: &str) -> Option<PathBuf> {
-        cgroup2_of(lines.lines().filter_map(mountinfo::parse).collect())
-    }
-
-    #[test]
-    fn control_groups_are_found_in_every_layout() {
-        let tmpfs = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n";
-        let version_1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
-        let beside = "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let alone = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
-        assert_eq!(found(alone), Some("/sys/fs/cgroup".into()));
-        assert_eq!(found(&format!("{tmpfs}{version_1}{beside}")), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(found(&format!("{tmpfs}{version_1}")), None);
-    }
 }

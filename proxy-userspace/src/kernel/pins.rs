@@ -27,6 +27,7 @@ impl Direction {
 /// v1/maps/FRONTENDS ...                 the maps
 /// v1/links-COOKIE/eth0-2-ingress ...    TCX links on the devices of the network namespace with this cookie
 /// v1/clsact-COOKIE/eth0-2 ...           empty directories: its devices whose clsact qdisc we made
+/// v1/sockets-COOKIE/connect4 ...        links at a control group, for the sockets of that namespace
 /// ```
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
@@ -64,6 +65,15 @@ impl Layout {
         self.base.join(format!("{CLSACT}{namespace}"))
     }
 
+    pub fn sockets(&self, namespace: u64) -> PathBuf {
+        self.base.join(format!("{SOCKETS}{namespace}"))
+    }
+
+    /// The directories of links at control groups, with the cookies of their network namespaces.
+    pub fn all_sockets(&self) -> Vec<(u64, PathBuf)> {
+        self.by_namespace(SOCKETS)
+    }
+
     /// The directories of links, with the cookies of their network namespaces.
     pub fn all_links(&self) -> Vec<(u64, PathBuf)> {
         self.by_namespace(LINKS)
@@ -84,6 +94,7 @@ impl Layout {
 
 const LINKS: &str = "links-";
 const CLSACT: &str = "clsact-";
+const SOCKETS: &str = "sockets-";
 
 /// Paths and names of what is in a directory, sorted; nothing if there is no such directory.
 pub(super) fn entries(directory: &Path) -> Vec<(PathBuf, String)> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use aya::maps::{MapData, MapError, MapType};
 use proxy_common::datapath::Seats;
 use proxy_common::wire::{
-    Address, Backend, COUNTERS, Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey,
+    Address, Backend, COUNTERS, Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, Peers,
     REJECT_ROWS, Service, ServiceName, Sets, map,
 };
 
@@ -67,6 +67,7 @@ impl Spec {
             Self::array::<Config>(map::CONFIG, 1).with(MMAPABLE),
             Self::per_cpu::<u64>(map::COUNTERS, COUNTERS),
             Self::per_cpu::<u64>(map::REJECTS, REJECT_ROWS),
+            Self::new::<i32, Peers>(map::PEERS, MapType::SkStorage, 0, Resize::Keep).with(NO_PREALLOC),
         ]
     }
 

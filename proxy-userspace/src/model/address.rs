@@ -22,6 +22,13 @@ impl Family {
         }
     }
 
+    pub const fn loopback(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Self::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        }
+    }
+
     /// The word of the Kubernetes API, in `ipFamilies` and in the `addressType` of a slice.
     pub fn from_api(word: &str) -> Option<Self> {
         match word {

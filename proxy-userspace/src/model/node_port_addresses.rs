@@ -4,7 +4,8 @@ use ipnet::IpNet;
 
 use super::{Family, parse_cidr};
 
-/// On which addresses of the node NodePorts answer (`nodePortAddresses` of kube-proxy). Loopback addresses never are.
+/// On which addresses of the node NodePorts answer (`nodePortAddresses` of kube-proxy). Packets for loopback addresses never
+/// meet a NodePort; sockets of the node's own processes are a matter of their own ([`Self::allows_loopback`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NodePortAddresses {
     /// The addresses of the Node object that a kube-proxy in nftables mode would take.
@@ -74,12 +75,24 @@ impl NodePortAddresses {
                 }
                 Primary::Unknown(list) => list.contains(address),
             },
-            Self::Prefixes(prefixes) => {
-                let mut same = prefixes.iter().filter(|net| Family::of(&net.addr()) == Family::of(address)).peekable();
-                same.peek().is_none() || same.any(|net| net.contains(address))
-            }
+            Self::Prefixes(prefixes) => covers(prefixes, address),
         }
     }
+
+    /// Whether processes of the node reach NodePorts at its loopback addresses of this family: unless there are prefixes
+    /// that leave them out. kube-proxy in iptables mode has it for IPv4 (`iptables.localhostNodePorts`), KEP-6032 is
+    /// to bring it to nftables mode.
+    pub fn allows_loopback(&self, family: Family) -> bool {
+        match self {
+            Self::All | Self::Primary => true,
+            Self::Prefixes(prefixes) => covers(prefixes, &family.loopback()),
+        }
+    }
+}
+
+fn covers(prefixes: &[IpNet], address: &IpAddr) -> bool {
+    let mut same = prefixes.iter().filter(|net| Family::of(&net.addr()) == Family::of(address)).peekable();
+    same.peek().is_none() || same.any(|net| net.contains(address))
 }
 
 #[cfg(test)]

@@ -51,6 +51,10 @@ impl NodeRows {
         self.in_force = false;
     }
 
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     pub fn end_epoch(&mut self) {
         self.epoch_is_over = true;
     }

@@ -106,6 +106,11 @@ impl Reconciler {
         self.node.local_addresses()
     }
 
+    /// The epoch that the maps are in: [`proxy_common::wire::Config::epoch`].
+    pub fn epoch(&self) -> u32 {
+        self.node.epoch()
+    }
+
     /// A full sync: `services` are all there are. Only differences are written.
     pub fn sync(
         &mut self,

@@ -11,8 +11,12 @@ fn a_second_agent_on_one_pin_directory_is_refused() {
         let error = Runtime::open(&sandbox.options()).map(drop).unwrap_err();
         assert!(matches!(error, KernelError::InUse { .. }), "{error}");
         // Whichever part outlives the others keeps the directory.
-        let Runtime { tables, programs, sweeper, log } = first;
+        let Runtime { tables, programs, sockets, redialler, sweeper, log } = first;
         drop((tables, sweeper, log));
+        assert!(Runtime::open(&sandbox.options()).is_err());
+        drop(redialler);
+        assert!(Runtime::open(&sandbox.options()).is_err());
+        drop(sockets);
         assert!(Runtime::open(&sandbox.options()).is_err());
         drop(programs);
         assert!(Runtime::open(&sandbox.options()).is_ok());

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use proxy_tests::traffic::{
-    AskOptions, BesideOptions, FloodOptions, HttpOptions, LatencyOptions, OPEN, OpenOptions, Opened, SessionsOptions,
-    Stop, StreamOptions, UdpOptions, ask, beside, flood, http, latency, open, server, sessions, stream, udp,
+    AskOptions, BesideOptions, CallOptions, FloodOptions, HttpOptions, LatencyOptions, OPEN, OpenOptions, Opened,
+    ResolveOptions, SessionsOptions, Stop, StreamOptions, UdpOptions, ask, beside, call, flood, http, latency, open,
+    resolve, server, sessions, stream, udp,
 };
 use serde::Serialize;
 
@@ -89,6 +90,20 @@ enum Verb {
         #[command(flatten)]
         options: AskOptions,
     },
+    /// Ask by sockets that are used in one of the ways that there are.
+    Call {
+        #[arg(long)]
+        to: SocketAddr,
+        #[command(flatten)]
+        options: CallOptions,
+    },
+    /// Ask by datagrams on a connected socket until standard input ends.
+    Resolve {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        options: ResolveOptions,
+    },
     /// Time exchanges.
     Latency {
         #[arg(long)]
@@ -136,6 +151,11 @@ fn main() -> Result<()> {
         Verb::Beside { to, options } => print(&beside(to, &options)),
         Verb::Flood { target, options } => print(&flood(target.to, &options, target.stop().as_ref())?),
         Verb::Ask { to, options } => print(&ask(to, &options)),
+        Verb::Call { to, options } => print(&call(to, &options)),
+        Verb::Resolve { target, options } => {
+            let stop = target.stop().unwrap_or_else(Stop::when_stdin_closes);
+            print(&resolve(target.to, &options, &stop))
+        }
         Verb::Latency { to, options } => print(&latency(to, &options)),
     }
 }

@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::{Addresses, Family, Lifetime, Namespace, Process, binary, process};
 use crate::traffic::{
-    AskOptions, BesideOptions, BesideReport, EchoReport, FloodOptions, FloodReport, HttpOptions, HttpReport,
-    LatencyOptions, LatencyReport, OPEN, SessionsOptions, SessionsReport, StreamOptions, StreamReport, UdpOptions,
-    UdpReport, server,
+    AskOptions, BesideOptions, BesideReport, CallOptions, Called, EchoReport, FloodOptions, FloodReport, HttpOptions,
+    HttpReport, LatencyOptions, LatencyReport, OPEN, Resolutions, ResolveOptions, SessionsOptions, SessionsReport,
+    StreamOptions, StreamReport, UdpOptions, UdpReport, server,
 };
 
 /// What every place has.
@@ -155,6 +155,16 @@ pub trait Place {
     /// One request: who answered, and what address it saw.
     fn ask(&self, to: SocketAddr, options: &AskOptions) -> Result<EchoReport> {
         self.report("ask", to, &options.arguments())
+    }
+
+    /// Questions by sockets that are used in one of the ways that there are.
+    fn call(&self, to: SocketAddr, options: &CallOptions) -> Result<Vec<Called>> {
+        self.report("call", to, &options.arguments())
+    }
+
+    /// Questions by datagrams on a connected socket, in the background.
+    fn start_resolver(&self, to: SocketAddr, options: &ResolveOptions) -> Result<Load<Resolutions>> {
+        self.start_load("resolve", to, &options.arguments())
     }
 
     #[doc(hidden)]

@@ -19,7 +19,7 @@ use proxy_common::{
 use crate::{packet::Mac, rows::world::World};
 
 pub use kernel::Kernel;
-pub use plain::Plain;
+pub use plain::{Call, Plain};
 pub use shared::Shared;
 
 pub type Counters = BTreeMap<(Hook, Reason), u64>;
@@ -80,5 +80,6 @@ pub fn is_ingress(hook: Hook) -> bool {
     match hook {
         Hook::PodIngress | Hook::UplinkIngress | Hook::OverlayIngress | Hook::Xdp => true,
         Hook::PodEgress | Hook::UplinkEgress | Hook::OverlayEgress => false,
+        Hook::Socket => unreachable!("no packet comes there"),
     }
 }

@@ -1,3 +1,5 @@
+mod socket;
+
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::BTreeMap;
 
@@ -12,6 +14,8 @@ use proxy_common::{
     wire::{Address, Backend, Config, Device, Flow4, Flow6, Frontend, FrontendKey, Sets},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+pub use socket::Call;
 
 use super::{Counters, Runner, Sent, is_ingress};
 use crate::rows::world::{World, route};
@@ -36,6 +40,7 @@ struct Maps {
     counters: RefCell<Counters>,
     /// By row: the tick, and how many were sent in it.
     rejects: RefCell<BTreeMap<u32, (u32, u32)>>,
+    sockets: RefCell<socket::Memory>,
     random: Cell<u32>,
     now: Cell<u32>,
 }
@@ -94,6 +99,7 @@ impl Plain {
             flows: RefCell::default(),
             counters: RefCell::default(),
             rejects: RefCell::default(),
+            sockets: RefCell::default(),
             random,
             now: Cell::new(1000),
         };

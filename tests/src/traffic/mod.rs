@@ -3,6 +3,7 @@
 
 mod ask;
 mod beside;
+mod call;
 mod connect;
 mod failure;
 mod flood;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use ask::{AskOptions, EchoReport, Transport, ask};
 pub use beside::{BesideOptions, BesideReport, Kind, beside};
+pub use call::{CallOptions, Called, Manner, Resolutions, ResolveOptions, Resolved, call, resolve};
 pub use connect::{Dialled, dial};
 pub use failure::Failure;
 pub use flood::{BEHIND_NOBODY4, BEHIND_NOBODY6, FloodOptions, FloodReport, Sources, flood};

@@ -125,6 +125,12 @@ pub fn connected(to: SocketAddr, source_port: u16) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
+/// A socket that every datagram has to name its destination to.
+pub fn unconnected(to: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    UdpSocket::bind((any, 0))
+}
+
 /// Room for what arrives while this process waits for the processor, which the kernel would otherwise drop: seconds of
 /// the highest rates in use. Pods have not the right to as much (`CAP_NET_ADMIN`), and take what they get.
 pub fn hold_more(socket: &UdpSocket) -> io::Result<()> {

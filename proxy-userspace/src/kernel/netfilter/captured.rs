@@ -2,7 +2,7 @@
 
 use netlink_packet_core::{NetlinkDeserializable, NetlinkPayload};
 
-use super::netlink::messages;
+use crate::kernel::netlink::messages;
 
 /// The bytes of a file of hexadecimal numbers, in which lines that begin with # say where it comes from.
 pub fn bytes(text: &str) -> Vec<u8> {

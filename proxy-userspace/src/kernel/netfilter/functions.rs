@@ -5,8 +5,8 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
 };
 
-use super::netlink::Netlink;
 use super::{FastPath, Hook, Onlooker};
+use crate::kernel::netlink::Netlink;
 use crate::model::Family;
 
 /// linux/netfilter/nfnetlink.h and linux/netfilter/nfnetlink_hook.h (Linux 5.14).

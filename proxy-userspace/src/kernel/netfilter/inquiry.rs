@@ -2,10 +2,10 @@ use std::io;
 
 use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_XFRM};
 
-use super::netlink::Netlink;
 use super::nftables::Nftables;
 use super::part::{NO_PROTOCOL, Part};
 use super::{FastPath, Onlooker, functions, ipsec, legacy};
+use crate::kernel::netlink::Netlink;
 
 /// What netfilter's netlink says for a subsystem that the kernel does not have.
 const NO_SUBSYSTEM: &[i32] = &[libc::EINVAL, libc::EOPNOTSUPP];

@@ -4,8 +4,8 @@ use netlink_packet_core::{
     DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator, parse_u32,
 };
 
-use super::netlink::Netlink;
 use super::{FastPath, Onlooker};
+use crate::kernel::netlink::Netlink;
 
 /// linux/xfrm.h.
 const XFRM_MSG_NEWSPDINFO: u16 = 0x24;

@@ -28,7 +28,6 @@ mod inquiry;
 mod ipsec;
 mod legacy;
 mod legacy_table;
-mod netlink;
 mod nftables;
 mod onlooker;
 mod part;

@@ -6,7 +6,7 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessa
 
 use super::FastPath;
 use super::base_chain::{BaseChain, Table};
-use super::netlink::Netlink;
+use crate::kernel::netlink::Netlink;
 
 /// What was read is read once more after this time: rules that a transaction is about to add or to remove are counted
 /// as if they were added or removed already, and it may yet be aborted, which no generation tells.

@@ -1,4 +1,4 @@
-//! Pins and TCX links. Links are made by interface index, since a name may pass to another device between two calls.
+//! Pins, and links to devices and control groups. The former are made by interface index, since a name may pass to another device between two calls.
 
 use std::ffi::CString;
 use std::io;
@@ -17,7 +17,8 @@ const LINK_CREATE: u32 = 28;
 const LINK_UPDATE: u32 = 29;
 const LINK_DETACH: u32 = 34;
 
-/// `BPF_LINK_TYPE_TCX` of linux/bpf.h.
+/// `BPF_LINK_TYPE_CGROUP` and `BPF_LINK_TYPE_TCX` of linux/bpf.h.
+const LINK_TYPE_CGROUP: u32 = 3;
 const LINK_TYPE_TCX: u32 = 11;
 
 #[derive(IntoBytes, Immutable)]
@@ -40,7 +41,8 @@ struct Info {
 #[repr(C)]
 struct Create {
     program: u32,
-    index: u32,
+    /// Index of a device or descriptor of a control group.
+    target: u32,
     attach_type: u32,
     flags: u32,
     relative: u32,
@@ -57,7 +59,7 @@ struct Update {
     old_program: u32,
 }
 
-/// The head of `struct bpf_link_info`, as a TCX link fills it (Linux 6.6).
+/// The head of `struct bpf_link_info`.
 #[derive(Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct LinkInfo {
@@ -65,8 +67,9 @@ struct LinkInfo {
     id: u32,
     program: u32,
     pad: u32,
-    index: u32,
-    attach_type: u32,
+    /// Of a TCX link the index of its device and the type of its hook (Linux 6.6), of one to a control group the id of
+    /// that (5.7), both halves.
+    target: [u32; 2],
 }
 
 /// Where a TCX program goes among those that are on the device already.
@@ -108,8 +111,18 @@ pub fn attach(program: BorrowedFd<'_>, index: u32, place: Place) -> io::Result<O
         Place::FirstAtIngress => (INGRESS, BEFORE),
         Place::LastAtEgress => (EGRESS, AFTER),
     };
+    create(program, index, attach_type, flags)
+}
+
+/// Puts a program at a control group, beside those of others (Linux 5.7). `attach_type` is one of `enum
+/// bpf_attach_type`.
+pub fn attach_to_cgroup(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
+    create(program, number(cgroup), attach_type, 0)
+}
+
+fn create(program: BorrowedFd<'_>, target: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
     let program = number(program);
-    let mut create = Create { program, index, attach_type, flags, relative: 0, pad: 0, expected_revision: 0 };
+    let mut create = Create { program, target, attach_type, flags, relative: 0, pad: 0, expected_revision: 0 };
     // SAFETY: there is no address in the attributes; the command returns a descriptor of the link.
     unsafe { bpf_fd(LINK_CREATE, &mut create) }
 }
@@ -129,11 +142,23 @@ pub fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
 
 /// The index of the device a TCX link is on, 0 once the device is gone; `None` for any other kind of link.
 pub fn device(link: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    let LinkInfo { kind, target: [index, _], .. } = info(link)?;
+    Ok((kind == LINK_TYPE_TCX).then_some(index))
+}
+
+/// The id of the control group a link is on, 0 once the group is gone; `None` for any other kind of link. On machines of
+/// 64 bits it is the inode of the group's directory.
+pub fn cgroup(link: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    let LinkInfo { kind, target, .. } = info(link)?;
+    Ok((kind == LINK_TYPE_CGROUP).then_some(zerocopy::transmute!(target)))
+}
+
+fn info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut found = [LinkInfo::default()];
     let address = found.as_mut_ptr().expose_provenance() as u64;
     let mut info = Info { fd: number(link), length: size_of::<LinkInfo>() as u32, info: address };
     // SAFETY: the kernel writes at most `length` bytes, the size of the structure.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut info) }?;
     let [found] = found;
-    Ok((found.kind == LINK_TYPE_TCX).then_some(found.index))
+    Ok(found)
 }

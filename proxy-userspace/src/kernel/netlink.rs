@@ -1,8 +1,8 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload,
-    NetlinkSerializable,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
 };
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
@@ -66,6 +66,17 @@ impl Netlink {
             }
         }
         result
+    }
+
+    /// Asks for something to be done, and waits until it is.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn tell<I>(&mut self, request: I) -> io::Result<()>
+    where
+        I: NetlinkSerializable + NetlinkDeserializable,
+    {
+        self.ask(request, NLM_F_REQUEST | NLM_F_ACK, &mut drop)
     }
 
     fn ask<I>(&mut self, request: I, flags: u16, take: &mut impl FnMut(I)) -> io::Result<()>
