@@ -34,6 +34,9 @@ pub const TC: [TcProgram; 12] = [
 /// The XDP program, for uplinks.
 pub const XDP: &str = "uplink_xdp";
 
+/// The iterator over what sockets have dialled: for each a cookie and a [`crate::wire::Peers`].
+pub const LIST_PEERS: &str = "list_peers";
+
 /// What a process asks of its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Call {

@@ -17,8 +17,9 @@ use proxy_common::{
         socket::{Dialled, Remember, dial, recall},
     },
     reason::Hook,
+    wire::Peers,
 };
-use proxy_ebpf::context::{SocketCall, TcPacket, XdpPacket};
+use proxy_ebpf::context::{SocketCall, StorageElement, TcPacket, XdpPacket, write_element};
 
 use tables::Maps;
 
@@ -107,6 +108,14 @@ where
 {
     recall(&mut call, &Maps);
     GO_ON
+}
+
+/// Tells what each socket has dialled.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_sk_storage_map")]
+pub extern "C" fn list_peers(element: *const StorageElement) -> i32 {
+    write_element::<Peers>(element);
+    0
 }
 
 /// A panic that can be reached is a loop without an end, which the verifier refuses.

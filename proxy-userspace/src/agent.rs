@@ -64,6 +64,10 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
             None
         }
     };
+    let redialler = redialler.unwrap_or_else(|cause| {
+        warn!(%cause, "UDP sockets of the node's processes that are connected to a backend which goes will stay so");
+        None
+    });
     let links = Links::start(programs, link_options(&config)).await?;
     let epoch = watch::Sender::new(reconciler.epoch());
     let mut agent = Agent {
@@ -74,7 +78,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         attachments: links.attachments(),
         links,
         sockets,
-        _redialler: redialler.follow(epoch.subscribe())?,
+        _redialler: redialler.map(|redialler| redialler.follow(epoch.subscribe())).transpose()?,
         epoch,
         fast_path: netfilter::follow(fast_path_mode(config.kernel.fast_path))?,
         swept: sweeper.start()?,
@@ -117,7 +121,7 @@ struct Agent {
     /// See [`proxy_common::wire::Config::epoch`].
     epoch: watch::Sender<u32>,
     /// Ends the thread when it is dropped.
-    _redialler: oneshot::Receiver<()>,
+    _redialler: Option<oneshot::Receiver<()>>,
     /// Who wants to see translated packets in the stack.
     fast_path: watch::Receiver<FastPath>,
     swept: watch::Receiver<Option<Swept>>,

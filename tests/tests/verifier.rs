@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use aya::Ebpf;
 use aya::programs::ProgramInfo;
 use aya::util::KernelVersion;
-use proxy_common::programs;
+use proxy_common::programs::{self, Call};
 use proxy_tests::runner::{
     instructions,
     object::{self, Sizes},
@@ -89,6 +89,10 @@ fn costs(ebpf: &mut Ebpf) -> anyhow::Result<BTreeMap<&'static str, Cost>> {
     for program in programs::TC {
         let info = object::classifier(ebpf, program.name)?.info()?;
         costs.insert(program.name, cost(info).context("the kernel does not say")?);
+    }
+    for call in Call::ALL {
+        let info = object::socket(ebpf, call)?.info()?;
+        costs.insert(call.program(), cost(info).context("the kernel does not say")?);
     }
     costs.insert(programs::XDP, cost(object::xdp(ebpf)?.info()?).context("the kernel does not say")?);
     Ok(costs)

@@ -6,10 +6,12 @@ mod fib;
 mod memory;
 mod sock_addr;
 mod socket;
+mod storage;
 mod tc;
 mod xdp;
 
 pub use atomic::fetch_increment;
 pub use sock_addr::SocketCall;
+pub use storage::{StorageElement, write_element};
 pub use tc::TcPacket;
 pub use xdp::XdpPacket;

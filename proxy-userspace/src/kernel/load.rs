@@ -3,8 +3,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::programs::{CgroupSockAddr, Program, ProgramError, ProgramFd, SchedClassifier};
-use aya::{Ebpf, EbpfLoader};
+use aya::programs::{CgroupSockAddr, Iter, Program, ProgramError, ProgramFd, SchedClassifier};
+use aya::{Btf, BtfError, Ebpf, EbpfLoader, Endianness};
 use proxy_common::datapath::Link;
 use proxy_common::programs::{self, Call};
 use proxy_common::reason::Hook;
@@ -77,6 +77,15 @@ fn load_sockets(ebpf: &mut Ebpf, options: &Options, pins: &Arc<PinDir>) -> Resul
     Ok(SocketHooks::new(programs, cgroup, pins))
 }
 
+/// Loads the iterator over what sockets have dialled. It is the only program that needs the kernel's own types: to say
+/// what it iterates over.
+fn load_lister(ebpf: &mut Ebpf, options: &Options) -> Result<ProgramFd, KernelError> {
+    let name = programs::LIST_PEERS;
+    let failed = |cause: BtfError| KernelError::Program { name, cause: cause.to_string() };
+    let types = Btf::parse_file(&options.btf, Endianness::default()).map_err(failed)?;
+    load_program(ebpf, name, |program| <&mut Iter>::try_from(program)?.load("bpf_sk_storage_map", &types))
+}
+
 /// Passes the log records of the programs on to the process's own log.
 pub struct KernelLog {
     flush: Box<dyn FnMut() + Send>,
@@ -101,6 +110,7 @@ impl KernelLog {
 pub(super) struct Loaded {
     pub programs: Programs,
     pub sockets: Result<SocketHooks, KernelError>,
+    pub lister: Result<Option<ProgramFd>, KernelError>,
     pub log: Option<KernelLog>,
 }
 
@@ -114,8 +124,12 @@ pub(super) fn load(options: &Options, specs: Vec<Spec>, pins: &Arc<PinDir>) -> R
         programs.loaded.insert(program.name, load_classifier(&mut ebpf, program.name)?);
     }
     let sockets = load_sockets(&mut ebpf, options, pins);
+    let lister = match &sockets {
+        Ok(hooks) if hooks.are_on() => load_lister(&mut ebpf, options).map(Some),
+        _ => Ok(None),
+    };
     let log = has_log.then(|| kernel_log(&mut ebpf)).transpose()?;
-    Ok(Loaded { programs, sockets, log })
+    Ok(Loaded { programs, sockets, lister, log })
 }
 
 /// Reads the object, and makes and pins its maps where they are not yet.

@@ -98,8 +98,8 @@ pub struct Runtime {
     pub programs: Programs,
     /// Programs at the sockets of the node's own processes; or what keeps them from being there, which keeps nothing else.
     pub sockets: Result<SocketHooks, KernelError>,
-    /// To be started by somebody.
-    pub redialler: Redialler,
+    /// To be started by somebody. `None`: nobody is served at his socket. Or what keeps it from working, as above.
+    pub redialler: Result<Option<Redialler>, KernelError>,
     /// To be started by somebody.
     pub sweeper: Sweeper,
     /// Present where [`Options::log_level`] asks for it; somebody has to run it.
@@ -121,9 +121,10 @@ impl Runtime {
         pins.refuse_other_namespaces()?;
         let layout = pins.layout();
         let specs = adopt::adopt(&layout.maps(), Spec::all(&options.capacities, possible_cpus()? as u32))?;
-        let load::Loaded { programs, sockets, log } = load::load(options, specs.clone(), &pins)?;
+        let load::Loaded { programs, sockets, lister, log } = load::load(options, specs.clone(), &pins)?;
         let tables = MapTables::open(&layout.maps(), &specs, &pins)?;
-        let redialler = Redialler::open(&layout.maps(), &specs, &pins)?;
+        let open = |lister| Redialler::open(lister, &layout.maps(), &specs, &pins);
+        let redialler = lister.and_then(|lister| lister.map(open).transpose());
         let sweeper = Sweeper::open(&layout.maps(), &specs, &pins)?;
         Ok(Self { tables, programs, sockets, redialler, sweeper, log })
     }

@@ -13,4 +13,5 @@ mod preconditions;
 mod reading;
 mod responsiveness;
 mod sandbox;
+mod sockets;
 mod sweeping;

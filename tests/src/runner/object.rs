@@ -1,9 +1,13 @@
 use anyhow::{Context as _, ensure};
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{SchedClassifier, Xdp},
+    programs::{CgroupSockAddr, SchedClassifier, Xdp},
 };
-use proxy_common::{datapath::Seats, programs, wire::map};
+use proxy_common::{
+    datapath::Seats,
+    programs::{self, Call},
+    wire::map,
+};
 use proxy_userspace::object;
 
 use crate::rows::world::SEATS;
@@ -78,6 +82,18 @@ pub fn xdp(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
     if program.fd().is_err() {
         program.load().context("the verifier refused the XDP program")?;
     }
+    Ok(program)
+}
+
+/// Verifies a program at sockets.
+///
+/// # Errors
+/// With the verifier's log.
+pub fn socket(ebpf: &mut Ebpf, call: Call) -> anyhow::Result<&mut CgroupSockAddr> {
+    let name = call.program();
+    let program: &mut CgroupSockAddr =
+        ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
+    program.load().with_context(|| format!("the verifier refused {name}"))?;
     Ok(program)
 }
 

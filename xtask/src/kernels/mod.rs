@@ -25,7 +25,7 @@ const PATIENCE: u32 = 10;
 
 /// Test programs: package, target, and arguments. Of the traffic, one walk of each kind at least in one CNI style; of
 /// restarts, none that counts every one of a thousand datagrams a second, which an emulated processor may lose itself.
-const SUITES: [(&str, &str, &str); 5] = [
+const SUITES: [(&str, &str, &str); 6] = [
     ("proxy-tests", "verifier", "--nocapture --test-threads=1"),
     ("proxy-tests", "rows", "--nocapture"),
     ("proxy-userspace", "kernel", "--test-threads=2"),
@@ -36,6 +36,7 @@ const SUITES: [(&str, &str, &str); 5] = [
          routed::walk_10_no_endpoint bridge::walk_1_ bridge::walk_2_through_vxlan bridge::walk_4_outside_to_a_local \
          bridge::walk_5_outside bridge::walk_6 bridge::pods_that_come_later vlan_tagged",
     ),
+    ("proxy-tests", "host", "--nocapture --test-threads=1"),
     ("proxy-tests", "restart", "--nocapture --test-threads=1 changes_during agents_with"),
 ];
 

@@ -1,8 +1,9 @@
 //! Pins, and links to devices and control groups. The former are made by interface index, since a name may pass to another device between two calls.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -15,6 +16,7 @@ const OBJ_GET: u32 = 7;
 const OBJ_GET_INFO_BY_FD: u32 = 15;
 const LINK_CREATE: u32 = 28;
 const LINK_UPDATE: u32 = 29;
+const ITER_CREATE: u32 = 33;
 const LINK_DETACH: u32 = 34;
 
 /// `BPF_LINK_TYPE_CGROUP` and `BPF_LINK_TYPE_TCX` of linux/bpf.h.
@@ -125,6 +127,38 @@ fn create(program: BorrowedFd<'_>, target: u32, attach_type: u32, flags: u32) ->
     let mut create = Create { program, target, attach_type, flags, relative: 0, pad: 0, expected_revision: 0 };
     // SAFETY: there is no address in the attributes; the command returns a descriptor of the link.
     unsafe { bpf_fd(LINK_CREATE, &mut create) }
+}
+
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct CreateIterator {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    info: u64,
+    info_length: u32,
+    pad: u32,
+}
+
+/// What a program of type `iter/bpf_sk_storage_map` writes about the elements of a map, to be read (Linux 5.10).
+pub fn iterate(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<File> {
+    /// `BPF_TRACE_ITER` of `enum bpf_attach_type`.
+    const ITERATOR: u32 = 28;
+    let map = [number(map)];
+    let mut create = CreateIterator {
+        program: number(program),
+        target: 0,
+        attach_type: ITERATOR,
+        flags: 0,
+        info: map.as_ptr().expose_provenance() as u64,
+        info_length: size_of_val(&map) as u32,
+        pad: 0,
+    };
+    // SAFETY: the kernel reads `info_length` bytes of `map`; the command returns a descriptor of the link.
+    let link = unsafe { bpf_fd(LINK_CREATE, &mut create) }?;
+    // SAFETY: there is no address in the attributes; the command returns a descriptor to read from, which holds the link.
+    unsafe { bpf_fd(ITER_CREATE, &mut [number(link.as_fd()), 0]) }.map(File::from)
 }
 
 /// Replaces the program of a link: every packet meets the old one or the new one.

@@ -57,6 +57,11 @@ impl SocketHooks {
         Self { programs, cgroup, pins: Arc::clone(pins) }
     }
 
+    /// Whether sockets are served.
+    pub(in crate::kernel) const fn are_on(&self) -> bool {
+        self.cgroup.is_some()
+    }
+
     /// Sees to it that every call of a process is met by its program, and by one of ours only. A link that is there gets
     /// the new program: every call meets the old one or the new one. Programs of others are not touched. Where programs
     /// are switched off, those of an earlier agent are taken away.

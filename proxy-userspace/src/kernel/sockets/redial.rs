@@ -1,25 +1,34 @@
-use std::io;
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aya::programs::ProgramFd;
 use proxy_common::wire::{Address, Backend, BackendFlags, End, Frontend, FrontendKey, Peer, Peers, Scope, map};
 use tokio::sync::{oneshot, watch};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::diag::Sockets;
 use crate::kernel::KernelError;
 use crate::kernel::lock::PinDir;
 use crate::kernel::mapped::Mapped;
+use crate::kernel::raw::link;
 use crate::kernel::rows::Rows;
 use crate::kernel::specs::Spec;
 use crate::own_thread;
 
 /// Changes that follow each other so closely are looked at together.
 const PAUSE: Duration = Duration::from_millis(100);
+/// For which the last look stands, if nothing changes.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Ends the connected UDP sockets of the node's processes whose backend does not serve their frontend any more: nothing
 /// else would tell a process to dial again, since its datagrams go straight to the backend.
 pub struct Redialler {
+    /// Lists what is in `peers`, which cannot be asked for without the socket itself.
+    lister: ProgramFd,
     peers: Rows<i32, Peers>,
     frontends: Rows<FrontendKey, Frontend>,
     backends: Mapped<Backend>,
@@ -28,10 +37,16 @@ pub struct Redialler {
 }
 
 impl Redialler {
-    pub(in crate::kernel) fn open(directory: &Path, specs: &[Spec], pins: &Arc<PinDir>) -> Result<Self, KernelError> {
+    pub(in crate::kernel) fn open(
+        lister: ProgramFd,
+        directory: &Path,
+        specs: &[Spec],
+        pins: &Arc<PinDir>,
+    ) -> Result<Self, KernelError> {
         let backends = Rows::<u32, Backend>::open(directory, Spec::of(specs, map::BACKENDS)?)?;
         let failed = |cause| KernelError::Map { name: map::BACKENDS, operation: "mapping into memory", cause };
         Ok(Self {
+            lister,
             peers: Rows::open(directory, Spec::of(specs, map::PEERS)?)?,
             frontends: Rows::open(directory, Spec::of(specs, map::FRONTENDS)?)?,
             backends: Mapped::new(backends.fd(), backends.max_entries).map_err(failed)?,
@@ -46,16 +61,24 @@ impl Redialler {
     /// [`KernelError::Thread`] where no thread can be started.
     pub fn follow(self, mut epochs: watch::Receiver<u32>) -> Result<oneshot::Receiver<()>, KernelError> {
         let work = async move {
+            let mut fails = false;
             loop {
-                match self.look() {
-                    Ok(0) => {}
-                    Ok(ended) => tracing::debug!(ended, "connected UDP sockets have to dial again"),
-                    Err(cause) => tracing::warn!(
-                        %cause,
-                        "UDP sockets of the node's processes that are connected to a backend which is gone stay so"
-                    ),
+                // A second look is for sockets that were just being connected at the first one.
+                for pause in [PAUSE, AGAIN] {
+                    match self.look() {
+                        Ok(0) => fails = false,
+                        Ok(ended) => tracing::debug!(ended, "connected UDP sockets have to dial again"),
+                        Err(cause) => {
+                            if !std::mem::replace(&mut fails, true) {
+                                tracing::warn!(%cause, "UDP sockets of the node's processes stay with backends that are gone");
+                            }
+                        }
+                    }
+                    tokio::time::sleep(pause).await;
+                    if epochs.has_changed().unwrap_or(true) {
+                        break;
+                    }
                 }
-                tokio::time::sleep(PAUSE).await;
                 if epochs.changed().await.is_err() {
                     return;
                 }
@@ -66,11 +89,15 @@ impl Redialler {
 
     /// How many sockets were ended.
     fn look(&self) -> io::Result<usize> {
+        let mut peers = self.peers()?;
+        if peers.is_empty() {
+            return Ok(0);
+        }
         let mut sockets = Sockets::open()?;
         let mut ended = 0;
-        for mut socket in sockets.connected(self.peers.fd())? {
-            let end = socket.end;
-            let Some(&mut peer) = socket.peers.of_backend(&end) else { continue };
+        for socket in sockets.connected()? {
+            let dialled = peers.get_mut(&socket.cookie).and_then(|peers| peers.of_backend(&socket.end));
+            let Some(&mut peer) = dialled else { continue };
             if self.is_current(&peer)? {
                 continue;
             }
@@ -82,6 +109,14 @@ impl Redialler {
             }
         }
         Ok(ended)
+    }
+
+    /// What sockets have dialled, by their cookies.
+    fn peers(&self) -> io::Result<HashMap<u64, Peers>> {
+        let mut bytes = Vec::new();
+        link::iterate(self.lister.as_fd(), self.peers.fd())?.read_to_end(&mut bytes)?;
+        let listed = bytes.chunks_exact(size_of::<Listed>()).flat_map(Listed::read_from_bytes);
+        Ok(listed.map(|Listed { cookie, peers }| (u64::from_ne_bytes(cookie), peers)).collect())
     }
 
     /// Whether the backend still serves, for the service port that has the frontend now.
@@ -97,6 +132,14 @@ impl Redialler {
         }
         Ok(false)
     }
+}
+
+/// What the lister writes for a socket.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Listed {
+    cookie: [u8; 8],
+    peers: Peers,
 }
 
 /// Under which a frontend can be found, in the order in which programs look.
