@@ -7,6 +7,8 @@ mod log;
 mod parts;
 mod tables;
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     macros::{cgroup_sock_addr, classifier, xdp},
     programs::{SockAddrContext, TcContext, XdpContext},
@@ -19,7 +21,7 @@ use proxy_common::{
     reason::Hook,
     wire::Peers,
 };
-use proxy_ebpf::context::{SocketCall, StorageElement, TcPacket, XdpPacket, write_element};
+use proxy_ebpf::context::{SocketCall, StorageElement, TcPacket, XdpPacket};
 
 use tables::Maps;
 
@@ -113,8 +115,8 @@ where
 /// Tells what each socket has dialled.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
-pub extern "C" fn list_peers(element: *const StorageElement) -> i32 {
-    write_element::<Peers>(element);
+pub extern "C" fn list_peers(context: *const c_void) -> i32 {
+    StorageElement::new(context).tell::<Peers>();
     0
 }
 

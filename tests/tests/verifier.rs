@@ -56,6 +56,13 @@ fn the_log_costs_only_where_it_is_on() -> anyhow::Result<()> {
         let more = |cost: fn(&Cost) -> u32| i64::from(cost(on)) - i64::from(cost(off));
         let (verified, translated, jited) = (more(|it| it.verified), more(|it| it.translated), more(|it| it.jited));
         writeln!(stdout(), "{name:<16} {verified:>9} {translated:>11} {jited:>7}")?;
+        // Those that only give answers count nothing, and so have nothing to log.
+        if [Call::RecvMsg4, Call::RecvMsg6, Call::GetPeerName4, Call::GetPeerName6]
+            .iter()
+            .any(|it| it.program() == *name)
+        {
+            continue;
+        }
         // Formatting an event takes thousands of bytes.
         assert!(translated > 1_000, "{name}: the log is there although it is off");
     }

@@ -12,6 +12,6 @@ mod xdp;
 
 pub use atomic::fetch_increment;
 pub use sock_addr::SocketCall;
-pub use storage::{StorageElement, write_element};
+pub use storage::StorageElement;
 pub use tc::TcPacket;
 pub use xdp::XdpPacket;

@@ -4,9 +4,14 @@ use core::ffi::c_void;
 
 use aya_ebpf::{bindings::seq_file, helpers::generated};
 
+/// An element, and whoever reads the iterator.
+pub struct StorageElement {
+    element: *const Raw,
+}
+
 /// `struct bpf_iter__bpf_sk_storage_map` (net/core/bpf_sk_storage.c).
 #[repr(C)]
-pub struct StorageElement {
+struct Raw {
     meta: *const Meta,
     map: *const c_void,
     socket: *mut c_void,
@@ -19,20 +24,28 @@ struct Meta {
     file: *mut seq_file,
 }
 
-/// Writes the cookie of a socket and the value that it has in the map, of type `T`, to whoever reads the iterator.
-#[inline(always)]
-pub fn write_element<T>(element: *const StorageElement) {
-    // SAFETY: the program's own context. After the last element there is no socket.
-    let (meta, socket, value) = unsafe { ((*element).meta, (*element).socket, (*element).value) };
-    if socket.is_null() || value.is_null() {
-        return;
+impl StorageElement {
+    /// `context` is the program's own.
+    pub const fn new(context: *const c_void) -> Self {
+        Self { element: context.cast() }
     }
-    // SAFETY: a socket that lives as long as the program runs.
-    let cookie = unsafe { generated::bpf_get_socket_cookie(socket) };
-    // SAFETY: the kernel reads as many bytes as the cookie and a value have; that the map's are as large is checked when
-    // the program is attached.
-    unsafe {
-        generated::bpf_seq_write((*meta).file, (&raw const cookie).cast(), size_of::<u64>() as u32);
-        generated::bpf_seq_write((*meta).file, value, size_of::<T>() as u32);
+
+    /// Writes the cookie of the socket and the value that it has in the map, of type `T`, for the reader.
+    #[inline(always)]
+    pub fn tell<T>(&self) {
+        let element = self.element;
+        // SAFETY: the program's own context. After the last element there is no socket.
+        let (meta, socket, value) = unsafe { ((*element).meta, (*element).socket, (*element).value) };
+        if socket.is_null() || value.is_null() {
+            return;
+        }
+        // SAFETY: a socket that lives as long as the program runs.
+        let cookie = unsafe { generated::bpf_get_socket_cookie(socket) };
+        // SAFETY: the kernel reads as many bytes as the cookie and a value have; that the map's are as large is checked
+        // when the program is attached.
+        unsafe {
+            generated::bpf_seq_write((*meta).file, (&raw const cookie).cast(), size_of::<u64>() as u32);
+            generated::bpf_seq_write((*meta).file, value, size_of::<T>() as u32);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aya::programs::{CgroupSockAddr, Iter, Program, ProgramError, ProgramFd, SchedClassifier};
-use aya::{Btf, BtfError, Ebpf, EbpfLoader, Endianness};
+use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use proxy_common::datapath::Link;
 use proxy_common::programs::{self, Call};
 use proxy_common::reason::Hook;
@@ -78,12 +78,20 @@ fn load_sockets(ebpf: &mut Ebpf, options: &Options, pins: &Arc<PinDir>) -> Resul
 }
 
 /// Loads the iterator over what sockets have dialled. It is the only program that needs the kernel's own types: to say
-/// what it iterates over.
+/// what it iterates over. They are read on a thread that ends with them, whose part of the heap is empty then and goes back
+/// to the kernel: among what stays they would leave holes of 6 MB.
 fn load_lister(ebpf: &mut Ebpf, options: &Options) -> Result<ProgramFd, KernelError> {
     let name = programs::LIST_PEERS;
-    let failed = |cause: BtfError| KernelError::Program { name, cause: cause.to_string() };
-    let types = Btf::parse_file(&options.btf, Endianness::default()).map_err(failed)?;
-    load_program(ebpf, name, |program| <&mut Iter>::try_from(program)?.load("bpf_sk_storage_map", &types))
+    let failed = |cause: String| KernelError::Program { name, cause };
+    let load = || {
+        let types = Btf::parse_file(&options.btf, Endianness::default()).map_err(|cause| failed(cause.to_string()))?;
+        load_program(ebpf, name, |program| <&mut Iter>::try_from(program)?.load("bpf_sk_storage_map", &types))
+    };
+    std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new().name("types".into()).spawn_scoped(scope, load);
+        let loaded = reader.map_err(KernelError::Thread)?.join();
+        loaded.unwrap_or_else(|_| Err(failed("the thread that reads the kernel's types panicked".into())))
+    })
 }
 
 /// Passes the log records of the programs on to the process's own log.
