@@ -63,11 +63,13 @@ impl FlowFlags {
     pub const MASQUERADE: u8 = 8;
 }
 
+// Aligned to double words, as the kernel's hash tables keep them: programs copy and compare no more at a time than types
+// are aligned to.
 macro_rules! flow_table {
     ($key:ident, $key_size:literal, $value:ident, $value_size:literal, $address:ty, $name:literal) => {
         #[doc = concat!("Key of `", $name, "` (HASH): a tuple as it is seen on one side of the stack.")]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-        #[repr(C)]
+        #[repr(C, align(8))]
         pub struct $key {
             pub source: $address,
             pub destination: $address,
@@ -84,7 +86,7 @@ macro_rules! flow_table {
 
         #[doc = concat!("Value of `", $name, "`: the whole tuple that takes the key's place, and the state of the flow.")]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-        #[repr(C)]
+        #[repr(C, align(8))]
         pub struct $value {
             pub source: $address,
             pub destination: $address,

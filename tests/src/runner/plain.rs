@@ -9,7 +9,7 @@ use proxy_common::{
     },
     reason::{Hook, Reason},
     verdict::Verdict,
-    wire::{Address, Backend, Config, Device, Flow4, Flow6, Frontend, FrontendKey, Sets},
+    wire::{Address, Backend, Config, Device, Flow4, Flow6, FlowKey6, Frontend, FrontendKey, Sets},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -51,11 +51,8 @@ struct Rings {
 #[derive(Default)]
 struct Ring {
     taken: Cell<u32>,
-    places: RefCell<BTreeMap<u32, Box<UnsafeCell<[u32; KEY_WORDS]>>>>,
+    places: RefCell<BTreeMap<u32, Box<UnsafeCell<FlowKey6>>>>,
 }
-
-/// Of the larger key.
-const KEY_WORDS: usize = size_of::<proxy_common::wire::FlowKey6>() / 4;
 
 impl Ring {
     fn next<K>(&self, kind: u32, index: impl FnOnce(u32) -> u32) -> Option<Seat<'_, K>> {
@@ -63,7 +60,7 @@ impl Ring {
         self.taken.set(taken.wrapping_add(1));
         let index = index(taken);
         let place = self.places.borrow_mut().entry(index).or_default().get();
-        // SAFETY: large and aligned enough for either key, of which any bytes are valid; it never moves or goes while the
+        // SAFETY: the larger key, aligned like the other, of which any bytes are valid; it never moves or goes while the
         // ring is there, and the datapath has done with one seat before it asks for the next.
         Some(Seat { name: kind | index, index, key: unsafe { &mut *place.cast() } })
     }
