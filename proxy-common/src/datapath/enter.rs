@@ -2,6 +2,7 @@
 
 use super::{
     Family, Inserted, Packet, Record, RouteQuery, Row, Tuple,
+    claim::claimed,
     class::is_pod_address,
     family::State,
     judge::displace,
@@ -19,8 +20,11 @@ use crate::{
 /// calls share a kernel stack of 512 bytes. It holds no reference to the row, which the parts change.
 #[inline(always)]
 pub fn establish<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T) -> u32 {
-    let mut code = tables.work::<{ Work::PREPARE }, F>();
-    if code == Code::DONE {
+    let mut code = tables.work::<{ Work::BEGIN }, F>();
+    if code == Code::ENTERED {
+        return Code::DONE;
+    }
+    if code == Code::CLAIM {
         code = with_room::<{ Work::CLAIM }, F, T>(tables);
     }
     if code == Code::DONE && is_masqueraded::<F, T>(tables) {
@@ -58,10 +62,32 @@ fn is_masqueraded<F: Family, T: Record>(tables: &T) -> bool {
     tables.row::<F>().is_some_and(|row| F::state(&row.flow).flags & FlowFlags::MASQUERADE != 0)
 }
 
+/// Takes a seat for the flow and enters it as it is, where its reply key is free and nothing masquerades it: nearly always.
+#[inline(always)]
+pub fn begin<F: Family, T: Record>(tables: &T) -> u32 {
+    let code = prepare::<F, T>(tables);
+    let Some(row) = tables.row::<F>() else { return Code::PASS };
+    if code != Code::DONE {
+        return code;
+    }
+    if tables.insert::<F>(&row.claim.key, &row.claim.reply) != Inserted::Yes {
+        return Code::CLAIM;
+    }
+    claimed(row);
+    if F::state(&row.flow).flags & FlowFlags::MASQUERADE != 0 {
+        return Code::DONE;
+    }
+    match enter::<F, T>(tables, row) {
+        Code::DONE => Code::ENTERED,
+        Code::FULL => Code::DONE,
+        code => code,
+    }
+}
+
 /// Takes a seat for the flow, whose last holder ends if it has not proved itself, and says what its replies are to be
 /// found by.
 #[inline(always)]
-pub fn prepare<F: Family, T: Record>(tables: &T) -> u32 {
+fn prepare<F: Family, T: Record>(tables: &T) -> u32 {
     let (Some(row), Some(seat)) = (tables.row::<F>(), tables.opening_seat::<F>()) else {
         return Code::drop(Reason::FlowTableFull);
     };
@@ -106,6 +132,7 @@ pub fn prepare<F: Family, T: Record>(tables: &T) -> u32 {
         // out of the range of ports that such ones have.
         row.claim.keep = 0;
         (row.claim.low, row.claim.ports) = masquerade_ports(tables);
+        return Code::CLAIM;
     }
     Code::DONE
 }

@@ -34,8 +34,8 @@ impl Part {
 pub struct Work;
 
 impl Work {
-    /// Makes room and a seat for a flow, and prepares the claim of its reply key.
-    pub const PREPARE: u8 = 0;
+    /// Takes a seat for a flow and enters it, if it needs no other port and no mask.
+    pub const BEGIN: u8 = 0;
     /// Takes the reply key that the claim names, under a port that is free.
     pub const CLAIM: u8 = 1;
     /// Prepares the claim of a masquerade's reply key.
@@ -82,6 +82,10 @@ impl Code {
     pub const FULL: u32 = 9;
     /// There seems to be no frontend, which has to be looked for once more.
     pub const AGAIN: u32 = 10;
+    /// The whole flow is in the table.
+    pub const ENTERED: u32 = 11;
+    /// The flow's reply key has to be claimed.
+    pub const CLAIM: u32 = 12;
     const DROP: u32 = 0x100;
 
     /// Not a sum: Linux 6.1 loses the bounds of a number that is made by one and taken apart by a difference.
@@ -116,7 +120,7 @@ pub fn run<const PART: u8, F: Parse + Reject, P: Packet, T: Record>(packet: &mut
 pub fn work<const WORK: u8, F: Family, T: Record>(tables: &T) -> u32 {
     let Some(row) = tables.row::<F>() else { return Code::PASS };
     match WORK {
-        Work::PREPARE => enter::prepare::<F, T>(tables),
+        Work::BEGIN => enter::begin::<F, T>(tables),
         Work::CLAIM => claim::claim::<F, T>(tables, row),
         Work::MASK => enter::prepare_mask::<F, T>(tables, row),
         Work::ENTER => enter::enter::<F, T>(tables, row),
