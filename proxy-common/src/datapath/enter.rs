@@ -91,14 +91,19 @@ fn prepare<F: Family, T: Record>(tables: &T) -> u32 {
     let (Some(row), Some(seat)) = (tables.row::<F>(), tables.opening_seat::<F>()) else {
         return Code::drop(Reason::FlowTableFull);
     };
-    row.other.client_key = *seat.key;
-    *seat.key = row.headers.key;
-    row.seat = seat.name;
-    let displaced = displace::<F, T>(tables, seat.name);
-    let Some(row) = tables.row::<F>() else { return Code::drop(Reason::FlowTableFull) };
-    if displaced {
-        tables.count(row.hook(), Reason::Displaced);
+    (row.seat, row.turn) = (seat.name, seat.turn);
+    let key = seat.key;
+    if seat.is_free {
+        *key = row.headers.key;
+    } else {
+        row.other.client_key = *key;
+        *key = row.headers.key;
+        if displace::<F, T>(tables, seat.name) {
+            let Some(row) = tables.row::<F>() else { return Code::drop(Reason::FlowTableFull) };
+            tables.count(row.hook(), Reason::Displaced);
+        }
     }
+    let Some(row) = tables.row::<F>() else { return Code::drop(Reason::FlowTableFull) };
     row.entered = 0;
     row.client_key = row.headers.key;
     let state = F::state(&row.flow);
@@ -117,7 +122,7 @@ fn prepare<F: Family, T: Record>(tables: &T) -> u32 {
     F::set_reverse_tuple(&mut row.claim.reply, &row.headers.key);
     let reply = State {
         subject: row.device,
-        generation: 0,
+        generation: row.turn,
         stamp: row.seat,
         last_seen: state.last_seen,
         role: Role::REPLY,

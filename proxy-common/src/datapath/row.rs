@@ -30,8 +30,9 @@ pub struct Row<F: Family> {
     pub kept: u32,
     /// The frontend of the packet was looked for already, in vain.
     pub looked: u32,
-    /// The seat of the flow that is being made.
+    /// The seat of the flow that is being made, and the turn in which it got that.
     pub seat: u32,
+    pub turn: u32,
     /// Bits of [`Entered`].
     pub entered: u32,
     /// What the egress entry of a masqueraded flow is found by.
@@ -139,6 +140,7 @@ impl<F: Family> Row<F> {
             kept: 0,
             looked: 0,
             seat: 0,
+            turn: 0,
             entered: 0,
             mask_key: key(),
             mask_reply_key: key(),

@@ -76,10 +76,12 @@ pub fn own<F: Family, T: Record>(tables: &T) -> u32 {
         return Code::PASS;
     }
     let Some(seat) = tables.opening_seat::<F>() else { return Code::PASS };
+    let name = seat.name;
     row.other.client_key = *seat.key;
     *seat.key = row.client_key;
-    let name = seat.name;
-    displace::<F, T>(tables, name);
+    if !seat.is_free {
+        displace::<F, T>(tables, name);
+    }
     let Some(row) = tables.row::<F>() else { return Code::PASS };
     let state = State {
         subject: 0,
