@@ -15,7 +15,7 @@ use super::{
 use crate::{
     reason::Reason,
     tcp::{self, Seen, TcpFlags},
-    wire::{Address, BackendFlags, Config, Filter, FlowFlags, Frontend, FrontendKey, Role, Scope},
+    wire::{Address, BackendFlags, Config, FlowFlags, Frontend, FrontendKey, Role, Scope},
 };
 
 /// Segments that change what a flow is.
@@ -46,7 +46,7 @@ pub fn harmless<F: Family>(headers: &Headers<F>) -> u8 {
 /// whose it was, `row.ask` says so.
 #[inline(always)]
 pub fn meet<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
-    let may_be_frontend = tables.may_be_frontend(Filter::frontend(&F::destination(&row.headers.key)));
+    let may_be_frontend = row.may_be_frontend != 0;
     let frontend = if may_be_frontend { find_frontend::<F, T>(tables, &row.headers) } else { None };
     if row.ask != 0 {
         let client = F::state(&row.flow);

@@ -64,9 +64,11 @@ fn family<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, a
     if known && is_current(&row.headers, &F::state(&row.flow), config, now) {
         return carry::<F, P, T>(packet, tables, at, row);
     }
-    if !known && !may_concern_us(tables, &row.headers) {
+    let may_be_frontend = tables.may_be_frontend(Filter::frontend(&F::destination(&row.headers.key)));
+    if !known && !may_be_frontend && !may_be_target(tables, &row.headers) {
         return Verdict::Pass;
     }
+    row.may_be_frontend = u32::from(may_be_frontend);
     row.at(at.hook, at.link, packet.device());
     let mut code = if known { tables.work::<{ Work::REVIEW }, F>() } else { Code::NEW };
     if code == Code::PROVE {
@@ -115,14 +117,11 @@ fn family<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, a
     }
 }
 
-/// Whether a packet that no entry knows may be for a frontend, or for what is a backend too: most of a node's packets are
-/// not, and go on after two looks at a bit.
+/// Whether a packet that no entry knows may be for what is a backend.
 #[inline(always)]
-fn may_concern_us<F: Family, T: Lookup>(tables: &T, headers: &Headers<F>) -> bool {
+fn may_be_target<F: Family, T: Lookup>(tables: &T, headers: &Headers<F>) -> bool {
     let key = &headers.key;
-    let address = F::destination(key);
-    tables.may_be_frontend(Filter::frontend(&address))
-        || tables.may_be_target(Filter::target(&address, F::destination_port(key), F::protocol(key)))
+    tables.may_be_target(Filter::target(&F::destination(key), F::destination_port(key), F::protocol(key)))
 }
 
 /// Applies an ingress entry.
