@@ -2,7 +2,7 @@
 
 use super::{
     Family, Packet, Record, Row, SocketQuery,
-    class::{classify, is_pod_address},
+    class::classify,
     decide::{Decision, Origin, Pick, decide},
     family::State,
     flow_hash,
@@ -144,11 +144,12 @@ fn choose<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut
     if !may_open(&row.headers) {
         return Code::MID_FLOW;
     }
+    let Some(config) = tables.config() else { return Code::drop(Reason::StaleTables) };
     let by_pod_link = row.is_at_pod_link();
-    let class = classify(tables, &F::source(&row.headers.key), row.device, by_pod_link);
+    let by_address = config.is_pod(&F::source(&row.headers.key));
+    let class = classify(tables, config, by_address, row.device, by_pod_link);
     let dice = Dice { tables, headers: &row.headers };
-    let pod_address = is_pod_address(tables, &F::source(&row.headers.key));
-    let origin = Origin { class, by_pod_link, pod_address, v6: F::V6 };
+    let origin = Origin { class, by_pod_link, pod_address: by_address == Some(true), v6: F::V6 };
     let (id, backend, masquerade) = match decide(tables, frontend, &origin, &dice) {
         Decision::To { id, backend, masquerade } => (id, backend, masquerade),
         Decision::Reject => return Code::REFUSED,
@@ -165,7 +166,7 @@ fn choose<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut
     let state = State {
         subject: id,
         generation: backend.generation,
-        stamp: tables.config().map_or(0, |config| config.epoch),
+        stamp: config.epoch,
         last_seen: tables.now(),
         role: Role::CLIENT,
         flags,

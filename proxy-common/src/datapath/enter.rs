@@ -62,48 +62,45 @@ fn is_masqueraded<F: Family, T: Record>(tables: &T) -> bool {
     tables.row::<F>().is_some_and(|row| F::state(&row.flow).flags & FlowFlags::MASQUERADE != 0)
 }
 
-/// Takes a seat for the flow and enters it as it is, where its reply key is free and nothing masquerades it: nearly always.
+/// Takes a seat for the flow, and enters it at once where its reply key is free and nothing masquerades it: nearly always.
 #[inline(always)]
 pub fn begin<F: Family, T: Record>(tables: &T) -> u32 {
-    let code = prepare::<F, T>(tables);
-    let Some(row) = tables.row::<F>() else { return Code::PASS };
-    if code != Code::DONE {
-        return code;
-    }
-    if tables.insert::<F>(&row.claim.key, &row.claim.reply) != Inserted::Yes {
+    let (Some(row), Some(seat)) = (tables.row::<F>(), tables.opening_seat::<F>()) else {
+        return Code::drop(Reason::FlowTableFull);
+    };
+    (row.seat, row.turn) = (seat.name, seat.turn);
+    let row = if seat.is_free {
+        *seat.key = row.headers.key;
+        row
+    } else {
+        row.other.client_key = *seat.key;
+        *seat.key = row.headers.key;
+        let displaced = displace::<F, T>(tables, seat.name);
+        let Some(row) = tables.row::<F>() else { return Code::drop(Reason::FlowTableFull) };
+        if displaced {
+            tables.count(row.hook(), Reason::Displaced);
+        }
+        row
+    };
+    prepare::<F, T>(tables, row);
+    if row.claim.keep == 0 || tables.insert::<F>(&row.claim.key, &row.claim.reply) != Inserted::Yes {
         return Code::CLAIM;
     }
     claimed(row);
     if F::state(&row.flow).flags & FlowFlags::MASQUERADE != 0 {
         return Code::DONE;
     }
-    match enter::<F, T>(tables, row) {
+    match enter_client::<F, T>(tables, row) {
         Code::DONE => Code::ENTERED,
+        // There is room after the others that were tried.
         Code::FULL => Code::DONE,
         code => code,
     }
 }
 
-/// Takes a seat for the flow, whose last holder ends if it has not proved itself, and says what its replies are to be
-/// found by.
+/// Says what the replies of the flow are to be found by.
 #[inline(always)]
-fn prepare<F: Family, T: Record>(tables: &T) -> u32 {
-    let (Some(row), Some(seat)) = (tables.row::<F>(), tables.opening_seat::<F>()) else {
-        return Code::drop(Reason::FlowTableFull);
-    };
-    (row.seat, row.turn) = (seat.name, seat.turn);
-    let key = seat.key;
-    if seat.is_free {
-        *key = row.headers.key;
-    } else {
-        row.other.client_key = *key;
-        *key = row.headers.key;
-        if displace::<F, T>(tables, seat.name) {
-            let Some(row) = tables.row::<F>() else { return Code::drop(Reason::FlowTableFull) };
-            tables.count(row.hook(), Reason::Displaced);
-        }
-    }
-    let Some(row) = tables.row::<F>() else { return Code::drop(Reason::FlowTableFull) };
+fn prepare<F: Family, T: Record>(tables: &T, row: &mut Row<F>) {
     row.entered = 0;
     row.client_key = row.headers.key;
     let state = F::state(&row.flow);
@@ -137,9 +134,7 @@ fn prepare<F: Family, T: Record>(tables: &T) -> u32 {
         // out of the range of ports that such ones have.
         row.claim.keep = 0;
         (row.claim.low, row.claim.ports) = masquerade_ports(tables);
-        return Code::CLAIM;
     }
-    Code::DONE
 }
 
 /// First and number of the ports that the kernel gives to no socket, host order.
@@ -221,12 +216,14 @@ pub fn enter<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
             Inserted::Full => return Code::FULL,
         }
     }
+    enter_client::<F, T>(tables, row)
+}
+
+/// Enters the client's packets.
+#[inline(always)]
+fn enter_client<F: Family, T: Record>(tables: &T, row: &Row<F>) -> u32 {
     match tables.insert::<F>(&row.client_key, &row.flow) {
-        Inserted::Yes => {
-            let direct = state.role == Role::DIRECT;
-            tables.count(row.hook(), if direct { Reason::DirectFlow } else { Reason::NewFlow });
-            Code::DONE
-        }
+        Inserted::Yes => Code::DONE,
         // Another CPU was first with a packet of the same flow.
         Inserted::Exists => Code::ANEW,
         Inserted::Full => Code::FULL,

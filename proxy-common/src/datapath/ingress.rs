@@ -93,6 +93,10 @@ fn family<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, a
     }
     // The parts have had it meanwhile.
     let Some(row) = tables.row::<F>() else { return Verdict::Pass };
+    if new && code == Code::DONE {
+        let direct = F::state(&row.flow).role == Role::DIRECT;
+        tables.count(at.hook, if direct { Reason::DirectFlow } else { Reason::NewFlow });
+    }
     if code == Code::ANEW && tables.find::<F>(&row.headers.key, now, harmless(&row.headers), &mut row.flow) {
         code = Code::DONE;
     }

@@ -118,9 +118,11 @@ pub fn run<const PART: u8, F: Parse + Reject, P: Packet, T: Record>(packet: &mut
 /// Runs a part on the tables.
 #[inline(always)]
 pub fn work<const WORK: u8, F: Family, T: Record>(tables: &T) -> u32 {
+    if WORK == Work::BEGIN {
+        return enter::begin::<F, T>(tables);
+    }
     let Some(row) = tables.row::<F>() else { return Code::PASS };
     match WORK {
-        Work::BEGIN => enter::begin::<F, T>(tables),
         Work::CLAIM => claim::claim::<F, T>(tables, row),
         Work::MASK => enter::prepare_mask::<F, T>(tables, row),
         Work::ENTER => enter::enter::<F, T>(tables, row),
