@@ -48,7 +48,7 @@ pub struct At {
 }
 
 /// A function of its own for each family: inlined, the variables of both would lie on the stack side by side.
-#[inline(never)]
+#[inline(always)]
 fn family<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, at: At) -> Verdict {
     let (Some(row), Some(config)) = (tables.row::<F>(), tables.config()) else { return Verdict::Pass };
     match F::parse(packet, at.l3, Side::INGRESS, &mut row.headers) {
