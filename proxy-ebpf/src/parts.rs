@@ -87,7 +87,6 @@ macro_rules! works {
 }
 
 works! {
-    BEGIN: begin4 begin6;
     CLAIM: claim4 claim6;
     MASK: mask4 mask6;
     ENTER: enter4 enter6;

@@ -12,13 +12,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use proxy_common::{
-    datapath::{
-        Family, Inserted, Lookup, OpeningSeat, Packet, Parse, Record, Reject, Row, Seat, Seats, V4, V6,
-    },
+    datapath::{Family, Inserted, Lookup, OpeningSeat, Packet, Parse, Record, Reject, Row, Seat, Seats, V4, V6},
     reason::{Hook, Reason},
     wire::{
-        Address, Backend, COUNTERS as COUNTER_ROWS, Config, Device, Filter, Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6,
-        Frontend, FrontendKey, REJECT_ROWS, Seat4, Seat6, Service, ServiceName, Sets, counter_index,
+        Address, Backend, COUNTERS as COUNTER_ROWS, Config, Device, Filter, Flow4, Flow6, FlowFlags, FlowKey4,
+        FlowKey6, Frontend, FrontendKey, REJECT_ROWS, Seat4, Seat6, Service, ServiceName, Sets, counter_index,
     },
 };
 

@@ -219,16 +219,20 @@ fn find_frontend<F: Family, T: Record>(tables: &T, headers: &Headers<F>) -> Opti
 /// The frontend at an address and port, which is in network order.
 #[inline(always)]
 pub fn find<F: Family, T: Record>(tables: &T, address: Address, port: u16, protocol: u8) -> Option<Frontend> {
-    let mut key = FrontendKey { address, port, protocol, scope: Scope::ADDRESS };
-    if let Some(frontend) = tables.frontend(&key) {
-        return Some(frontend);
+    let key = FrontendKey { address, port, protocol, scope: Scope::ADDRESS };
+    match tables.frontend(&key) {
+        Some(frontend) => Some(frontend),
+        None => find_node_port::<F, T>(tables, &key),
     }
+}
+
+/// The NodePort at the address and port of a key that is no frontend's.
+#[inline(always)]
+fn find_node_port<F: Family, T: Record>(tables: &T, key: &FrontendKey) -> Option<Frontend> {
     let config = tables.config()?;
-    let number = u16::from_be(port);
+    let number = u16::from_be(key.port);
     if number < config.node_port_min || number > config.node_port_max || !tables.is_node_port_address(&key.address) {
         return None;
     }
-    key.address = Address::ANY;
-    key.scope = F::NODE_PORT;
-    tables.frontend(&key)
+    tables.frontend(&FrontendKey { address: Address::ANY, scope: F::NODE_PORT, ..*key })
 }

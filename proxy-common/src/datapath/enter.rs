@@ -16,17 +16,16 @@ use crate::{
     wire::{Address, FlowFlags, Role, Side},
 };
 
-/// Enters the flow that was begun in the row: all of it, or nothing. Parts side by side, since all frames of a chain of
+/// Enters what [`begin`] has left, by its answer: all of the flow, or nothing. Parts side by side, since all frames of a chain of
 /// calls share a kernel stack of 512 bytes. It holds no reference to the row, which the parts change.
 #[inline(always)]
-pub fn establish<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T) -> u32 {
-    let mut code = tables.work::<{ Work::BEGIN }, F>();
-    if code == Code::ENTERED {
-        return Code::DONE;
-    }
-    if code == Code::CLAIM {
-        code = with_room::<{ Work::CLAIM }, F, T>(tables);
-    }
+pub fn establish<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, begun: u32) -> u32 {
+    let mut code = match begun {
+        Code::ENTERED => return Code::DONE,
+        Code::CLAIM => with_room::<{ Work::CLAIM }, F, T>(tables),
+        Code::CLAIMED => Code::DONE,
+        code => code,
+    };
     if code == Code::DONE && is_masqueraded::<F, T>(tables) {
         code = tables.apart::<{ Part::ADDRESS }, F, P>(packet);
         if code == Code::DONE {
@@ -62,9 +61,15 @@ fn is_masqueraded<F: Family, T: Record>(tables: &T) -> bool {
     tables.row::<F>().is_some_and(|row| F::state(&row.flow).flags & FlowFlags::MASQUERADE != 0)
 }
 
-/// Takes a seat for the flow, and enters it at once where its reply key is free and nothing masquerades it: nearly always.
+/// Takes a seat for the flow that was begun in the row, whose last holder ends if it has not proved itself, and enters the
+/// flow at once where its reply key is free and nothing masquerades it: nearly always.
 #[inline(always)]
-pub fn begin<F: Family, T: Record>(tables: &T) -> u32 {
+pub fn begin<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
+    if row.known != 0 {
+        // What is left of the flow that had this tuple until now.
+        row.other.client_key = row.headers.key;
+        let _ = tables.work::<{ Work::END }, F>();
+    }
     let (Some(row), Some(seat)) = (tables.row::<F>(), tables.opening_seat::<F>()) else {
         return Code::drop(Reason::FlowTableFull);
     };
@@ -88,12 +93,12 @@ pub fn begin<F: Family, T: Record>(tables: &T) -> u32 {
     }
     claimed(row);
     if F::state(&row.flow).flags & FlowFlags::MASQUERADE != 0 {
-        return Code::DONE;
+        return Code::CLAIMED;
     }
     match enter_client::<F, T>(tables, row) {
         Code::DONE => Code::ENTERED,
-        // There is room after the others that were tried.
-        Code::FULL => Code::DONE,
+        // `establish` makes room.
+        Code::FULL => Code::CLAIMED,
         code => code,
     }
 }
@@ -101,7 +106,6 @@ pub fn begin<F: Family, T: Record>(tables: &T) -> u32 {
 /// Says what the replies of the flow are to be found by.
 #[inline(always)]
 fn prepare<F: Family, T: Record>(tables: &T, row: &mut Row<F>) {
-    row.entered = 0;
     row.client_key = row.headers.key;
     let state = F::state(&row.flow);
     let hairpin = state.flags & FlowFlags::HAIRPIN;

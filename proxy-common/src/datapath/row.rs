@@ -16,6 +16,8 @@ pub struct Row<F: Family> {
     pub device: u32,
     hook: u32,
     ethernet: u32,
+    /// The packet has an entry.
+    pub known: u32,
     /// The packet's entry is right if its frontend is still whose it was.
     pub ask: u32,
     /// The port of the flow that had the tuple of the packet until now, as its backend knew it, in network order; 0: none.
@@ -101,6 +103,7 @@ impl<F: Family> Row<F> {
         self.device = device;
         self.kept = 0;
         self.looked = 0;
+        self.entered = 0;
     }
 
     #[inline(always)]
@@ -139,6 +142,7 @@ impl<F: Family> Row<F> {
             device: 0,
             hook: 0,
             ethernet: 0,
+            known: 0,
             ask: 0,
             kept: 0,
             may_be_frontend: 0,

@@ -21,7 +21,7 @@ use crate::{
 /// so that no other takes it.
 ///
 /// Not where it comes from a pod of another node, which would enter every connection that this node's backends get: see
-/// [`super::enter::prepare`].
+/// [`super::enter`].
 #[inline(always)]
 pub fn direct<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
     let key = &row.headers.key;
