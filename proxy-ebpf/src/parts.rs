@@ -87,7 +87,6 @@ macro_rules! works {
 }
 
 works! {
-    PREPARE: prepare4 prepare6;
     CLAIM: claim4 claim6;
     MASK: mask4 mask6;
     ENTER: enter4 enter6;

@@ -6,15 +6,21 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
     btf_maps::{Array, HashMap, PerCpuArray, SkStorage},
-    helpers::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_jiffies64, generated::bpf_loop},
+    helpers::{
+        bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_jiffies64,
+        generated::{bpf_loop, bpf_map_lookup_percpu_elem},
+    },
     macros::btf_map,
 };
 use proxy_common::{
-    datapath::{Family, Inserted, Lookup, Packet, Parse, Record, Reject, Row, Seat, Seats, V4, V6, socket::Remember},
+    datapath::{
+        Family, Inserted, Lookup, OpeningSeat, Packet, Parse, Record, Reject, Row, Seat, Seats, V4, V6,
+        socket::Remember,
+    },
     reason::{Hook, Reason},
     wire::{
-        Address, Backend, COUNTERS as COUNTER_ROWS, Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend,
-        FrontendKey, Peers, REJECT_ROWS, Service, ServiceName, Sets, counter_index,
+        Address, Backend, COUNTERS as COUNTER_ROWS, Config, Device, Filter, Flow4, Flow6, FlowFlags, FlowKey4,
+        FlowKey6, Frontend, FrontendKey, Peers, REJECT_ROWS, Seat4, Seat6, Service, ServiceName, Sets, counter_index,
     },
 };
 
@@ -51,9 +57,9 @@ static FLOWS4: HashMap<FlowKey4, Flow4, SIZED_BY_LOADER> = HashMap::new();
 static FLOWS6: HashMap<FlowKey6, Flow6, SIZED_BY_LOADER> = HashMap::new();
 /// Keys of the client's packets of flows that have not proved themselves, by seat.
 #[btf_map]
-static OPENING4: PerCpuArray<FlowKey4, SIZED_BY_LOADER> = PerCpuArray::new();
+static OPENING4: PerCpuArray<Seat4, SIZED_BY_LOADER> = PerCpuArray::new();
 #[btf_map]
-static OPENING6: PerCpuArray<FlowKey6, SIZED_BY_LOADER> = PerCpuArray::new();
+static OPENING6: PerCpuArray<Seat6, SIZED_BY_LOADER> = PerCpuArray::new();
 /// The same of those that have.
 #[btf_map]
 static PROVEN4: Array<FlowKey4, SIZED_BY_LOADER> = Array::new();
@@ -113,6 +119,7 @@ impl Maps {
 /// The seats of the ring of proven flows are named from here on, those of the opening ones below, by CPU.
 const PROVEN: u32 = 1 << 31;
 const CPU_SHIFT: u32 = 16;
+const SEAT: u32 = 0xffff;
 
 /// Marks an entry in place: an update by helper takes a lock and ten times as long. Fields are written only where they
 /// change, since CPUs that share a flow would otherwise pass the cache line to and fro.
@@ -278,6 +285,18 @@ impl Record for Maps {
     }
 
     #[inline(always)]
+    fn settle<F: Family>(&self, key: &F::Key, seat: u32) -> (u32, u32) {
+        let mut before = (PROVEN, 0);
+        edit!(F, key, |flow| {
+            before = ((*flow).stamp, (*flow).generation);
+            (&raw mut (*flow).stamp).write_volatile(seat);
+            let flags = &raw mut (*flow).flags;
+            flags.write_volatile(flags.read_volatile() | FlowFlags::PROVEN);
+        });
+        before
+    }
+
+    #[inline(always)]
     fn insert<F: Family>(&self, key: &F::Key, flow: &F::Flow) -> Inserted {
         let (key, flow) = (ptr::from_ref(key), ptr::from_ref(flow));
         let flags = u64::from(BPF_NOEXIST);
@@ -308,7 +327,7 @@ impl Record for Maps {
     }
 
     #[inline(always)]
-    fn opening_seat<F: Family>(&self) -> Option<Seat<'_, F::Key>> {
+    fn opening_seat<F: Family>(&self) -> Option<OpeningSeat<'_, F::Key>> {
         let config = self.config()?;
         let (seats, family) = if F::V6 { (config.opening_seats6, 1) } else { (config.opening_seats4, 0) };
         let hand = OPENING_HANDS.get_ptr_mut(family)?;
@@ -317,12 +336,50 @@ impl Record for Maps {
         // SAFETY: as above.
         unsafe { hand.write(taken.wrapping_add(1)) };
         let index = taken & seats.wrapping_sub(1);
-        let place: *mut F::Key =
-            if F::V6 { OPENING6.get_ptr_mut(index)?.cast() } else { OPENING4.get_ptr_mut(index)?.cast() };
         // SAFETY: a helper without arguments.
         let cpu = unsafe { bpf_get_smp_processor_id() };
-        // SAFETY: a live value of this CPU, of the type that the family has.
-        Some(Seat { name: (cpu << CPU_SHIFT | index & 0xffff) & !PROVEN, index, key: unsafe { &mut *place } })
+        let name = (cpu << CPU_SHIFT | index & SEAT) & !PROVEN;
+        // Never that of a seat that nobody has taken yet.
+        let turn = taken.wrapping_add(1);
+        macro_rules! take {
+            ($ring:expr) => {{
+                let seat = $ring.get_ptr_mut(index)?;
+                // SAFETY: a live value of this CPU, of which others write `left` alone.
+                unsafe {
+                    let is_free = (&raw const (*seat).left).read_volatile() == (*seat).turn;
+                    (*seat).turn = turn;
+                    // A family has one type of key, told by V6.
+                    OpeningSeat { name, turn, is_free, key: &mut *(&raw mut (*seat).key).cast() }
+                }
+            }};
+        }
+        Some(if F::V6 { take!(OPENING6) } else { take!(OPENING4) })
+    }
+
+    #[inline(always)]
+    fn leave<F: Family>(&self, seat: u32, turn: u32) {
+        if seat & PROVEN != 0 {
+            return;
+        }
+        let (index, cpu) = (seat & SEAT, seat >> CPU_SHIFT);
+        macro_rules! leave {
+            ($ring:expr, $seat:ty) => {{
+                let ring = (&raw const $ring).cast_mut().cast();
+                // SAFETY: the address of a map. That of another CPU may give the seat to another meanwhile: then it is
+                // not the turn that it has.
+                unsafe {
+                    let seat = bpf_map_lookup_percpu_elem(ring, (&raw const index).cast(), cpu).cast::<$seat>();
+                    if !seat.is_null() {
+                        (&raw mut (*seat).left).write_volatile(turn);
+                    }
+                }
+            }};
+        }
+        if F::V6 {
+            leave!(OPENING6, Seat6);
+        } else {
+            leave!(OPENING4, Seat4);
+        }
     }
 
     #[inline(always)]

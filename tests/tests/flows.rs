@@ -170,6 +170,23 @@ fn a_flood_displaces_only_its_like() {
     }
 }
 
+/// Whoever takes a seat that was left displaces nobody, and is displaced himself when his turn has come.
+#[test]
+fn a_seat_that_was_left_shelters_nobody() {
+    for protocol in [TCP, UDP] {
+        let mut node = Node::new(protocol);
+        let clients: Vec<SocketAddr> = (0..SEATS as u16 / 4).map(|index| node.pod(40000 + index)).collect();
+        let backends: Vec<SocketAddr> = clients.iter().map(|&client| node.connect(client)).collect();
+        node.flood(SEATS);
+        assert_eq!(node.count(Reason::Displaced), 0);
+        node.flood(SEATS);
+        assert_eq!(node.count(Reason::Displaced), u64::from(SEATS));
+        for (&client, &backend) in clients.iter().zip(&backends) {
+            assert_eq!(node.ask(client, ACK), backend);
+        }
+    }
+}
+
 /// Idle connections survive any number of others that came and went.
 #[test]
 fn finished_connections_and_questions_displace_no_idle_one() {

@@ -2,7 +2,7 @@
 
 use super::{
     Family, Lookup, Packet, Record, Row, SocketQuery,
-    class::{classify, is_pod_address},
+    class::classify,
     decide::{Decision, Origin, Pick, decide},
     family::State,
     flow_hash,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     reason::Reason,
     tcp::{self, Seen, TcpFlags},
-    wire::{Address, BackendFlags, Config, Filter, FlowFlags, Frontend, FrontendKey, Role, Scope},
+    wire::{Address, BackendFlags, Config, FlowFlags, Frontend, FrontendKey, Role, Scope},
 };
 
 /// Segments that change what a flow is.
@@ -46,7 +46,7 @@ pub fn harmless<F: Family>(headers: &Headers<F>) -> u8 {
 /// whose it was, `row.ask` says so.
 #[inline(always)]
 pub fn meet<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut Row<F>) -> u32 {
-    let may_be_frontend = tables.may_be_frontend(Filter::frontend(&F::destination(&row.headers.key)));
+    let may_be_frontend = row.may_be_frontend != 0;
     let frontend = if may_be_frontend { find_frontend::<F, T>(tables, &row.headers) } else { None };
     if row.ask != 0 {
         let client = F::state(&row.flow);
@@ -144,11 +144,12 @@ fn choose<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut
     if !may_open(&row.headers) {
         return Code::MID_FLOW;
     }
+    let Some(config) = tables.config() else { return Code::drop(Reason::StaleTables) };
     let by_pod_link = row.is_at_pod_link();
-    let class = classify(tables, &F::source(&row.headers.key), row.device, by_pod_link);
+    let by_address = config.is_pod(&F::source(&row.headers.key));
+    let class = classify(tables, config, by_address, row.device, by_pod_link);
     let dice = Dice { tables, headers: &row.headers };
-    let pod_address = is_pod_address(tables, &F::source(&row.headers.key));
-    let origin = Origin { class, by_pod_link, pod_address, v6: F::V6 };
+    let origin = Origin { class, by_pod_link, pod_address: by_address == Some(true), v6: F::V6 };
     let (id, backend, masquerade) = match decide(tables, frontend, &origin, &dice) {
         Decision::To { id, backend, masquerade } => (id, backend, masquerade),
         Decision::Reject => return Code::REFUSED,
@@ -165,7 +166,7 @@ fn choose<F: Family, P: Packet, T: Record>(packet: &mut P, tables: &T, row: &mut
     let state = State {
         subject: id,
         generation: backend.generation,
-        stamp: tables.config().map_or(0, |config| config.epoch),
+        stamp: config.epoch,
         last_seen: tables.now(),
         role: Role::CLIENT,
         flags,
@@ -220,19 +221,21 @@ fn find_frontend<F: Family, T: Lookup>(tables: &T, headers: &Headers<F>) -> Opti
 #[inline(always)]
 pub fn find<T: Lookup>(tables: &T, node_ports: u8, address: Address, port: u16, protocol: u8) -> Option<Frontend> {
     let key = FrontendKey { address, port, protocol, scope: Scope::ADDRESS };
-    if let Some(frontend) = tables.frontend(&key) {
-        return Some(frontend);
+    match tables.frontend(&key) {
+        Some(frontend) => Some(frontend),
+        None => find_node_port(tables, node_ports, &key),
     }
-    if !may_be_node_port(tables, port) || !tables.is_node_port_address(&key.address) {
-        return None;
-    }
-    node_port(tables, node_ports, port, protocol)
 }
 
+/// The NodePort at the address and port of a key that is no frontend's.
 #[inline(always)]
-fn may_be_node_port<T: Lookup>(tables: &T, port: u16) -> bool {
-    let number = u16::from_be(port);
-    tables.config().is_some_and(|config| (config.node_port_min..=config.node_port_max).contains(&number))
+fn find_node_port<T: Lookup>(tables: &T, scope: u8, key: &FrontendKey) -> Option<Frontend> {
+    let config = tables.config()?;
+    let number = u16::from_be(key.port);
+    if number < config.node_port_min || number > config.node_port_max || !tables.is_node_port_address(&key.address) {
+        return None;
+    }
+    node_port(tables, scope, key.port, key.protocol)
 }
 
 /// The frontend of a NodePort, at whichever address.

@@ -33,14 +33,20 @@ pub fn claim<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
         _ => return Code::drop(Reason::PortsExhausted),
     }
     if F::state(&row.claim.reply).role == Role::REPLY {
-        row.reply_key = row.claim.key;
-        row.entered |= Entered::REPLY;
-        F::set_reverse_tuple(&mut row.flow, &row.claim.key);
+        claimed(row);
     } else {
         row.mask_reply_key = row.claim.key;
         row.entered |= Entered::MASK_REPLY;
     }
     Code::DONE
+}
+
+/// The reply key of the claim is the flow's.
+#[inline(always)]
+pub fn claimed<F: Family>(row: &mut Row<F>) {
+    row.reply_key = row.claim.key;
+    row.entered |= Entered::REPLY;
+    F::set_reverse_tuple(&mut row.flow, &row.claim.key);
 }
 
 #[inline(always)]

@@ -1,15 +1,21 @@
 use super::Lookup;
-use crate::wire::{Address, Class, ConfigFlags, DeviceFlags};
+use crate::wire::{Address, Class, Config, ConfigFlags, DeviceFlags};
 
-/// Who sends from `source` through the link with index `device`. A pod is what the configuration says (kube-proxy's
-/// `detectLocalMode`): behind a pod link there may as well be a virtual machine, or a container of another kind.
+/// Who sends through the link with index `device`, from an address of which [`Config::is_pod`] says `by_address`. A pod is
+/// what the configuration says (kube-proxy's `detectLocalMode`): behind a pod link there may as well be a virtual machine, or
+/// a container of another kind.
 #[inline(always)]
-pub fn classify<L: Lookup>(lookup: &L, source: &Address, device: u32, by_pod_link: bool) -> Class {
+pub fn classify<L: Lookup>(
+    lookup: &L,
+    config: &Config,
+    by_address: Option<bool>,
+    device: u32,
+    by_pod_link: bool,
+) -> Class {
     if !by_pod_link {
         return Class::Outside;
     }
-    let Some(config) = lookup.config() else { return Class::Outside };
-    let is_pod = match config.is_pod(source) {
+    let is_pod = match by_address {
         Some(is_pod) => is_pod,
         None if config.flags & ConfigFlags::PODS_BY_DEVICE != 0 => {
             lookup.device(device).is_some_and(|device| device.flags & DeviceFlags::PODS != 0)

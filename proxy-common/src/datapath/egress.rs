@@ -29,7 +29,7 @@ pub fn egress<P: Packet, T: Record>(packet: &mut P, tables: &T, hook: Hook, link
     count_drop(tables, hook, verdict)
 }
 
-#[inline(never)]
+#[inline(always)]
 fn family<F: Parse + IcmpRedirect + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, at: At) -> Verdict {
     let Some(row) = tables.row::<F>() else { return Verdict::Pass };
     match F::parse(packet, at.l3, Side::EGRESS, &mut row.headers) {

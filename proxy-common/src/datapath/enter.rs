@@ -2,6 +2,7 @@
 
 use super::{
     Family, Inserted, Packet, Record, RouteQuery, Row, Tuple,
+    claim::claimed,
     class::is_pod_address,
     family::State,
     judge::displace,
@@ -15,14 +16,16 @@ use crate::{
     wire::{Address, FlowFlags, Role, Side},
 };
 
-/// Enters the flow that was begun in the row: all of it, or nothing. Parts side by side, since all frames of a chain of
+/// Enters what [`begin`] has left, by its answer: all of the flow, or nothing. Parts side by side, since all frames of a chain of
 /// calls share a kernel stack of 512 bytes. It holds no reference to the row, which the parts change.
 #[inline(always)]
-pub fn establish<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T) -> u32 {
-    let mut code = tables.work::<{ Work::PREPARE }, F>();
-    if code == Code::DONE {
-        code = with_room::<{ Work::CLAIM }, F, T>(tables);
-    }
+pub fn establish<F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T, begun: u32) -> u32 {
+    let mut code = match begun {
+        Code::ENTERED => return Code::DONE,
+        Code::CLAIM => with_room::<{ Work::CLAIM }, F, T>(tables),
+        Code::CLAIMED => Code::DONE,
+        code => code,
+    };
     if code == Code::DONE && is_masqueraded::<F, T>(tables) {
         code = tables.apart::<{ Part::ADDRESS }, F, P>(packet);
         if code == Code::DONE {
@@ -58,22 +61,51 @@ fn is_masqueraded<F: Family, T: Record>(tables: &T) -> bool {
     tables.row::<F>().is_some_and(|row| F::state(&row.flow).flags & FlowFlags::MASQUERADE != 0)
 }
 
-/// Takes a seat for the flow, whose last holder ends if it has not proved itself, and says what its replies are to be
-/// found by.
+/// Takes a seat for the flow that was begun in the row, whose last holder ends if it has not proved itself, and enters the
+/// flow at once where its reply key is free and nothing masquerades it: nearly always.
 #[inline(always)]
-pub fn prepare<F: Family, T: Record>(tables: &T) -> u32 {
+pub fn begin<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
+    if row.known != 0 {
+        // What is left of the flow that had this tuple until now.
+        row.other.client_key = row.headers.key;
+        let _ = tables.work::<{ Work::END }, F>();
+    }
     let (Some(row), Some(seat)) = (tables.row::<F>(), tables.opening_seat::<F>()) else {
         return Code::drop(Reason::FlowTableFull);
     };
-    row.other.client_key = *seat.key;
-    *seat.key = row.headers.key;
-    row.seat = seat.name;
-    let displaced = displace::<F, T>(tables, seat.name);
-    let Some(row) = tables.row::<F>() else { return Code::drop(Reason::FlowTableFull) };
-    if displaced {
-        tables.count(row.hook(), Reason::Displaced);
+    (row.seat, row.turn) = (seat.name, seat.turn);
+    let row = if seat.is_free {
+        *seat.key = row.headers.key;
+        row
+    } else {
+        row.other.client_key = *seat.key;
+        *seat.key = row.headers.key;
+        let displaced = displace::<F, T>(tables, seat.name);
+        let Some(row) = tables.row::<F>() else { return Code::drop(Reason::FlowTableFull) };
+        if displaced {
+            tables.count(row.hook(), Reason::Displaced);
+        }
+        row
+    };
+    prepare::<F, T>(tables, row);
+    if row.claim.keep == 0 || tables.insert::<F>(&row.claim.key, &row.claim.reply) != Inserted::Yes {
+        return Code::CLAIM;
     }
-    row.entered = 0;
+    claimed(row);
+    if F::state(&row.flow).flags & FlowFlags::MASQUERADE != 0 {
+        return Code::CLAIMED;
+    }
+    match enter_client::<F, T>(tables, row) {
+        Code::DONE => Code::ENTERED,
+        // `establish` makes room.
+        Code::FULL => Code::CLAIMED,
+        code => code,
+    }
+}
+
+/// Says what the replies of the flow are to be found by.
+#[inline(always)]
+fn prepare<F: Family, T: Record>(tables: &T, row: &mut Row<F>) {
     row.client_key = row.headers.key;
     let state = F::state(&row.flow);
     let hairpin = state.flags & FlowFlags::HAIRPIN;
@@ -91,7 +123,7 @@ pub fn prepare<F: Family, T: Record>(tables: &T) -> u32 {
     F::set_reverse_tuple(&mut row.claim.reply, &row.headers.key);
     let reply = State {
         subject: row.device,
-        generation: 0,
+        generation: row.turn,
         stamp: row.seat,
         last_seen: state.last_seen,
         role: Role::REPLY,
@@ -107,7 +139,6 @@ pub fn prepare<F: Family, T: Record>(tables: &T) -> u32 {
         row.claim.keep = 0;
         (row.claim.low, row.claim.ports) = masquerade_ports(tables);
     }
-    Code::DONE
 }
 
 /// First and number of the ports that the kernel gives to no socket, host order.
@@ -189,12 +220,14 @@ pub fn enter<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
             Inserted::Full => return Code::FULL,
         }
     }
+    enter_client::<F, T>(tables, row)
+}
+
+/// Enters the client's packets.
+#[inline(always)]
+fn enter_client<F: Family, T: Record>(tables: &T, row: &Row<F>) -> u32 {
     match tables.insert::<F>(&row.client_key, &row.flow) {
-        Inserted::Yes => {
-            let direct = state.role == Role::DIRECT;
-            tables.count(row.hook(), if direct { Reason::DirectFlow } else { Reason::NewFlow });
-            Code::DONE
-        }
+        Inserted::Yes => Code::DONE,
         // Another CPU was first with a packet of the same flow.
         Inserted::Exists => Code::ANEW,
         Inserted::Full => Code::FULL,

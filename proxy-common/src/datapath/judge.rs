@@ -178,9 +178,9 @@ pub fn prove<F: Family, T: Record>(tables: &T) -> u32 {
         let Some(row) = tables.row::<F>() else { return true };
         if tables.has::<F>(&row.client_key) {
             tables.seat::<F>(place, &row.client_key);
-            tables.stamp::<F>(&row.reply_key, name);
-            tables.add_flags::<F>(&row.reply_key, FlowFlags::PROVEN);
+            let (before, turn) = tables.settle::<F>(&row.reply_key, name);
             tables.add_flags::<F>(&row.client_key, FlowFlags::PROVEN);
+            tables.leave::<F>(before, turn);
         }
         true
     });
@@ -211,7 +211,9 @@ fn clear<F: Family, T: Record>(tables: &T, seat: u32, pressed: bool) -> bool {
 #[inline(always)]
 pub fn make_room<F: Family, T: Record>(tables: &T) -> u32 {
     tables.repeat(ROOM, |tables, turn| {
-        if let (Some(row), Some(seat)) = (tables.row::<F>(), tables.opening_seat::<F>()) {
+        if let (Some(row), Some(seat)) = (tables.row::<F>(), tables.opening_seat::<F>())
+            && !seat.is_free
+        {
             row.other.client_key = *seat.key;
             let name = seat.name;
             let _ = displace::<F, T>(tables, name);

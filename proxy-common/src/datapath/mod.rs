@@ -61,4 +61,4 @@ pub use packet::{ChecksumChange, Link, Packet, Route, RouteQuery, SocketQuery};
 pub use parse::Parse;
 pub use reject::Reject;
 pub use row::Row;
-pub use tables::{Inserted, Lookup, Record, Seat, Seats};
+pub use tables::{Inserted, Lookup, OpeningSeat, Record, Seat, Seats};

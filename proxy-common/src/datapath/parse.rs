@@ -1,6 +1,6 @@
 use zerocopy::FromZeros as _;
 
-use super::{Family, Link, Packet, Tuple, V4, V6};
+use super::{Family, Link, Packet, Tuple, V4, V6, part::Code};
 use crate::{
     header::{ETHERNET_LEN, EtherType, IpProto, Ipv4, Ipv6, Tcp, Udp},
     reason::Reason,
@@ -113,8 +113,7 @@ impl Parse for V4 {
 }
 
 impl Parse for V6 {
-    /// A function of its own: its loop over extension headers would fill the frame that all others hang on.
-    #[inline(never)]
+    #[inline(always)]
     fn parse<P: Packet>(packet: &P, l3: usize, side: u8, headers: &mut Headers<Self>) -> Parsed {
         let Some(ip) = packet.load::<Ipv6>(l3) else { return Parsed::LeftAlone(Reason::Malformed) };
         if ip.version_class_label.to_ne_bytes()[0] >> 4 != 6 {
@@ -124,11 +123,14 @@ impl Parse for V6 {
         headers.ttl = ip.hop_limit;
         headers.length = u16::from_be(ip.payload).saturating_add(Ipv6::LEN as u16);
         let (mut protocol, mut l4) = (ip.next, l3 + Ipv6::LEN);
-        if let Err(reason) = skip_extensions(packet, &mut protocol, &mut l4) {
-            return Parsed::LeftAlone(reason);
+        if protocol != TCP && protocol != UDP {
+            let found = behind_extensions(packet, protocol, l4);
+            if found & FOUND == 0 {
+                return Parsed::LeftAlone(Code::reason(found));
+            }
+            (protocol, l4) = ((found >> 16) as u8, (found & 0xffff) as usize);
         }
         headers.l4 = packet.conceal(l4);
-        packet.reach(headers.l4 + Tcp::MIN_LEN);
         transport(packet, headers, ip.source, ip.destination, protocol, side)
     }
 }
@@ -175,6 +177,24 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
+
+/// In the answer of [`behind_extensions`]: there is a transport header.
+const FOUND: u32 = 1 << 31;
+
+/// What comes behind extension headers, of which the first is a `next` at offset `at`: [`FOUND`] with the number of the
+/// protocol from bit 16 on and the offset below, or what is wrong as [`Code::drop`] makes it.
+///
+/// A function of its own: hardly a packet has any, and its loop would fill the frame that all others hang on.
+#[inline(never)]
+fn behind_extensions<P: Packet>(packet: &P, mut next: u8, mut at: usize) -> u32 {
+    match skip_extensions(packet, &mut next, &mut at) {
+        Ok(()) => {
+            packet.reach(at + Tcp::MIN_LEN);
+            FOUND | u32::from(next) << 16 | at as u32
+        }
+        Err(reason) => Code::drop(reason),
+    }
+}
 
 /// Moves `next` and `at` from the first header behind the IPv6 header to that of the transport protocol.
 #[inline(always)]

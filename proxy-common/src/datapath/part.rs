@@ -16,7 +16,7 @@ use crate::reason::Reason;
 pub struct Part;
 
 impl Part {
-    /// A packet without an entry that can be believed.
+    /// A packet without an entry that can be believed. A new flow is begun, and nearly always entered.
     pub const MEET: u8 = 0;
     /// The address that masquerades.
     pub const ADDRESS: u8 = 1;
@@ -34,28 +34,26 @@ impl Part {
 pub struct Work;
 
 impl Work {
-    /// Makes room and a seat for a flow, and prepares the claim of its reply key.
-    pub const PREPARE: u8 = 0;
     /// Takes the reply key that the claim names, under a port that is free.
-    pub const CLAIM: u8 = 1;
+    pub const CLAIM: u8 = 0;
     /// Prepares the claim of a masquerade's reply key.
-    pub const MASK: u8 = 2;
+    pub const MASK: u8 = 1;
     /// Enters what is left: the mask, and the client's packets.
-    pub const ENTER: u8 = 3;
+    pub const ENTER: u8 = 2;
     /// Takes back what was entered for a flow that did not come about.
-    pub const UNDO: u8 = 4;
+    pub const UNDO: u8 = 3;
     /// Makes room in the tables.
-    pub const ROOM: u8 = 5;
+    pub const ROOM: u8 = 4;
     /// A datagram of the node itself from a port that is a frontend's too.
-    pub const OWN: u8 = 6;
+    pub const OWN: u8 = 5;
     /// A lasting seat for a flow that has proved itself.
-    pub const PROVE: u8 = 7;
+    pub const PROVE: u8 = 6;
     /// Judges the row's other flow: see [`judge::judge_other`].
-    pub const JUDGE: u8 = 8;
+    pub const JUDGE: u8 = 7;
     /// Ends the row's other flow.
-    pub const END: u8 = 9;
+    pub const END: u8 = 8;
     /// Looks at the packet's entry.
-    pub const REVIEW: u8 = 10;
+    pub const REVIEW: u8 = 9;
 }
 
 /// What a part answers with. Reasons to drop carry their number.
@@ -82,6 +80,12 @@ impl Code {
     pub const FULL: u32 = 9;
     /// There seems to be no frontend, which has to be looked for once more.
     pub const AGAIN: u32 = 10;
+    /// The whole flow is in the table.
+    pub const ENTERED: u32 = 11;
+    /// The flow's reply key has to be claimed.
+    pub const CLAIM: u32 = 12;
+    /// The flow's reply key is claimed; its mask, if it has one, and the client's packets are to be entered.
+    pub const CLAIMED: u32 = 13;
     const DROP: u32 = 0x100;
 
     /// Not a sum: Linux 6.1 loses the bounds of a number that is made by one and taken apart by a difference.
@@ -102,7 +106,10 @@ impl Code {
 pub fn run<const PART: u8, F: Parse + Reject, P: Packet, T: Record>(packet: &mut P, tables: &T) -> u32 {
     let Some(row) = tables.row::<F>() else { return Code::PASS };
     match PART {
-        Part::MEET => meet::<F, P, T>(packet, tables, row),
+        Part::MEET => {
+            let code = meet::<F, P, T>(packet, tables, row);
+            if code == Code::NEW { enter::begin::<F, T>(tables, row) } else { code }
+        }
         Part::ADDRESS => enter::find_node_address::<F, P, T>(packet, tables, row),
         Part::REJECT => reject::refuse::<F, P, T>(packet, tables, row, Reason::NoEndpoint),
         Part::SHORTCUT => ingress::shortcut::<F, P, T>(packet, tables, row),
@@ -116,7 +123,6 @@ pub fn run<const PART: u8, F: Parse + Reject, P: Packet, T: Record>(packet: &mut
 pub fn work<const WORK: u8, F: Family, T: Record>(tables: &T) -> u32 {
     let Some(row) = tables.row::<F>() else { return Code::PASS };
     match WORK {
-        Work::PREPARE => enter::prepare::<F, T>(tables),
         Work::CLAIM => claim::claim::<F, T>(tables, row),
         Work::MASK => enter::prepare_mask::<F, T>(tables, row),
         Work::ENTER => enter::enter::<F, T>(tables, row),

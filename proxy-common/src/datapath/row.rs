@@ -12,36 +12,42 @@ pub struct Row<F: Family> {
     pub headers: Headers<F>,
     /// The entry of the packet: as it was found, or as it is being made.
     pub flow: F::Flow,
-    /// What is being claimed for it, see [`super::claim`].
-    pub claim: Claim<F>,
-    /// A flow that is being judged, see [`super::judge`].
-    pub other: Other<F>,
-    /// The address that masquerades.
-    pub node: Address,
-    /// Where the packet goes past the stack.
-    pub route: Route,
     /// Index of the device that the packet came in by.
     pub device: u32,
     hook: u32,
     ethernet: u32,
+    /// The packet has an entry.
+    pub known: u32,
     /// The packet's entry is right if its frontend is still whose it was.
     pub ask: u32,
     /// The port of the flow that had the tuple of the packet until now, as its backend knew it, in network order; 0: none.
     pub kept: u32,
+    /// The packet may be for a frontend.
+    pub may_be_frontend: u32,
     /// The frontend of the packet was looked for already, in vain.
     pub looked: u32,
-    /// The seat of the flow that is being made.
+    /// The seat of the flow that is being made, and the turn in which it got that.
     pub seat: u32,
+    pub turn: u32,
     /// Bits of [`Entered`].
     pub entered: u32,
-    /// What the egress entry of a masqueraded flow is found by.
-    pub mask_key: F::Key,
-    /// What its replies are found by at ingress.
-    pub mask_reply_key: F::Key,
+    /// What is being claimed for it, see [`super::claim`].
+    pub claim: Claim<F>,
     /// What the replies of the flow are found by.
     pub reply_key: F::Key,
     /// What the client's packets of the flow are found by.
     pub client_key: F::Key,
+    // What the first packet of most flows needs ends here.
+    /// A flow that is being judged, see [`super::judge`].
+    pub other: Other<F>,
+    /// What the egress entry of a masqueraded flow is found by.
+    pub mask_key: F::Key,
+    /// What its replies are found by at ingress.
+    pub mask_reply_key: F::Key,
+    /// The address that masquerades.
+    pub node: Address,
+    /// Where the packet goes past the stack.
+    pub route: Route,
 }
 
 /// Which entries of the flow that is being made are in the table.
@@ -97,6 +103,7 @@ impl<F: Family> Row<F> {
         self.device = device;
         self.kept = 0;
         self.looked = 0;
+        self.entered = 0;
     }
 
     #[inline(always)]
@@ -135,10 +142,13 @@ impl<F: Family> Row<F> {
             device: 0,
             hook: 0,
             ethernet: 0,
+            known: 0,
             ask: 0,
             kept: 0,
+            may_be_frontend: 0,
             looked: 0,
             seat: 0,
+            turn: 0,
             entered: 0,
             mask_key: key(),
             mask_reply_key: key(),

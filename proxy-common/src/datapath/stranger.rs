@@ -21,7 +21,7 @@ use crate::{
 /// so that no other takes it.
 ///
 /// Not where it comes from a pod of another node, which would enter every connection that this node's backends get: see
-/// [`super::enter::prepare`].
+/// [`super::enter`].
 #[inline(always)]
 pub fn direct<F: Family, T: Record>(tables: &T, row: &mut Row<F>) -> u32 {
     let key = &row.headers.key;
@@ -76,10 +76,12 @@ pub fn own<F: Family, T: Record>(tables: &T) -> u32 {
         return Code::PASS;
     }
     let Some(seat) = tables.opening_seat::<F>() else { return Code::PASS };
+    let name = seat.name;
     row.other.client_key = *seat.key;
     *seat.key = row.client_key;
-    let name = seat.name;
-    displace::<F, T>(tables, name);
+    if !seat.is_free {
+        displace::<F, T>(tables, name);
+    }
     let Some(row) = tables.row::<F>() else { return Code::PASS };
     let state = State {
         subject: 0,

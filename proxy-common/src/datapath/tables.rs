@@ -46,6 +46,17 @@ pub struct Seat<'a, K> {
     pub key: &'a mut K,
 }
 
+/// A place in the ring of flows that have not proved themselves.
+pub struct OpeningSeat<'a, K> {
+    /// As of a [`Seat`].
+    pub name: u32,
+    /// Tells whoever takes the place now from those who had it before.
+    pub turn: u32,
+    /// Nobody has it: its last holder has another by now.
+    pub is_free: bool,
+    pub key: &'a mut K,
+}
+
 /// How the places of a map are divided among the rings of flows that have proved themselves: a second question proves
 /// less than the acknowledgment of a handshake, so that datagrams have places of their own, a quarter as many.
 pub struct Seats;
@@ -77,11 +88,16 @@ pub trait Record: Lookup {
     /// Adds bits of [`crate::wire::FlowFlags`] to an entry.
     fn add_flags<F: Family>(&self, key: &F::Key, flags: u8);
     fn stamp<F: Family>(&self, key: &F::Key, stamp: u32);
+    /// Marks the entry of replies as that of a flow that has proved itself and got a seat for it. Answers with the name of
+    /// the seat that it had, and the turn in which it had got that.
+    fn settle<F: Family>(&self, key: &F::Key, seat: u32) -> (u32, u32);
     /// Enters a key that is not there yet.
     fn insert<F: Family>(&self, key: &F::Key, flow: &F::Flow) -> Inserted;
     fn remove<F: Family>(&self, key: &F::Key);
     /// The next place of this CPU's ring of flows that have not proved themselves.
-    fn opening_seat<F: Family>(&self) -> Option<Seat<'_, F::Key>>;
+    fn opening_seat<F: Family>(&self) -> Option<OpeningSeat<'_, F::Key>>;
+    /// Says that whoever got an opening seat in that turn has another now: whose it is next need not look for him.
+    fn leave<F: Family>(&self, seat: u32, turn: u32);
     /// The next place of the ring of those that have, of connections or of datagrams: see [`Seats`].
     fn proven_seat<F: Family>(&self, datagrams: bool) -> Option<Seat<'_, F::Key>>;
     /// Puts a key into a place of that ring.

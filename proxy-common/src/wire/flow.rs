@@ -63,11 +63,13 @@ impl FlowFlags {
     pub const MASQUERADE: u8 = 8;
 }
 
+// Aligned to double words, as the kernel's hash tables keep them: programs copy and compare no more at a time than types
+// are aligned to.
 macro_rules! flow_table {
-    ($key:ident, $key_size:literal, $value:ident, $value_size:literal, $address:ty, $name:literal) => {
+    ($key:ident, $key_size:literal, $value:ident, $value_size:literal, $seat:ident, $address:ty, $name:literal) => {
         #[doc = concat!("Key of `", $name, "` (HASH): a tuple as it is seen on one side of the stack.")]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-        #[repr(C)]
+        #[repr(C, align(8))]
         pub struct $key {
             pub source: $address,
             pub destination: $address,
@@ -84,7 +86,7 @@ macro_rules! flow_table {
 
         #[doc = concat!("Value of `", $name, "`: the whole tuple that takes the key's place, and the state of the flow.")]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-        #[repr(C)]
+        #[repr(C, align(8))]
         pub struct $value {
             pub source: $address,
             pub destination: $address,
@@ -95,7 +97,8 @@ macro_rules! flow_table {
             /// Of a `CLIENT`: the backend's id. Of a `REPLY`: index of the device that the client's first packet came
             /// in by.
             pub subject: u32,
-            /// Of a `CLIENT`: [`super::Backend::generation`] when the flow began.
+            /// Of a `CLIENT`: [`super::Backend::generation`] when the flow began. Of a `REPLY`: the
+            /// [`Seat4::turn`] of the seat that the flow took then.
             pub generation: u32,
             /// Of a `CLIENT`: the [`super::Config::epoch`] at which frontend and backend were looked up. Of a `REPLY`:
             /// its seat in the ring that bounds its kind of flow.
@@ -111,8 +114,22 @@ macro_rules! flow_table {
             pub pad: u8,
         }
         const _: () = assert!(size_of::<$value>() == $value_size);
+
+        #[doc = concat!("Value of the ring of flows in `", $name, "` that have not proved themselves (PERCPU_ARRAY).")]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C)]
+        pub struct $seat {
+            /// What the client's packets of the flow that took the seat last are found by.
+            pub key: $key,
+            /// How many seats of the ring had been taken on this CPU when it did, itself included.
+            pub turn: u32,
+            /// [`Self::turn`] of the last flow that left the seat for one among the proven, by whichever CPU: nobody has
+            /// the seat if both are the same.
+            pub left: u32,
+        }
+        const _: () = assert!(size_of::<$seat>() == $key_size + 8);
     };
 }
 
-flow_table!(FlowKey4, 16, Flow4, 32, u32, "FLOWS4");
-flow_table!(FlowKey6, 40, Flow6, 56, [u32; 4], "FLOWS6");
+flow_table!(FlowKey4, 16, Flow4, 32, Seat4, u32, "FLOWS4");
+flow_table!(FlowKey6, 40, Flow6, 56, Seat6, [u32; 4], "FLOWS6");

@@ -20,7 +20,7 @@ pub use config::{Cidr, Config, ConfigFlags, Timeouts};
 pub use counter::{COUNTERS, REJECT_ROWS, counter_index, reject_row};
 pub use device::{Device, DeviceFlags, NETWORKS, Network4, Network6};
 pub use filter::Filter;
-pub use flow::{Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Role, Side};
+pub use flow::{Flow4, Flow6, FlowFlags, FlowKey4, FlowKey6, Role, Seat4, Seat6, Side};
 pub use frontend::{Frontend, FrontendKey, Scope};
 pub use name::{NAME_LEN, ServiceName};
 pub use peers::{End, Peer, Peers};
@@ -31,7 +31,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of all layouts in this module together. It names the directory of the pinned maps: bytes of one
 /// layout are never read with the types of another. Raise it with every change of a size, an order or a meaning.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 
 /// A value that may lie in a map: any bytes are valid, no padding, no references.
 pub trait Wire: Copy + FromBytes + IntoBytes + Immutable + KnownLayout {}

@@ -113,12 +113,17 @@ macro_rules! access {
 access!(load1, store1, u8, "u8");
 access!(load2, store2, u16, "u16");
 access!(load4, store4, u32, "u32");
+access!(load8, store8, u64, "u64");
 
-/// Runs `$word` for each whole word below `$size`, then `$half` and `$byte` for what is left. Every step is decided at
-/// compile time.
+/// Runs `$double` for each double word below `$size` if it consists of such, or else `$word` for each whole word, then `$half`
+/// and `$byte` for what is left. Every step is decided at compile time.
 macro_rules! for_each_part {
-    ($size:expr, $word:expr, $half:expr, $byte:expr) => {
-        for_each_part!(@words $size, $word, 0 4 8 12 16 20 24 28 32 36);
+    ($size:expr, $double:expr, $word:expr, $half:expr, $byte:expr) => {
+        if $size & 7 == 0 {
+            for_each_part!(@whole $size, 8, $double, 0 8 16 24 32);
+        } else {
+            for_each_part!(@whole $size, 4, $word, 0 4 8 12 16 20 24 28 32 36);
+        }
         if $size & 2 != 0 {
             $half($size & !3);
         }
@@ -126,9 +131,9 @@ macro_rules! for_each_part {
             $byte($size & !1);
         }
     };
-    (@words $size:expr, $word:expr, $($offset:literal)+) => {
-        $(if $size >= $offset + 4 {
-            $word($offset);
+    (@whole $size:expr, $step:literal, $part:expr, $($offset:literal)+) => {
+        $(if $size >= $offset + $step {
+            $part($offset);
         })+
     };
 }
@@ -149,6 +154,7 @@ impl Bytes {
         unsafe {
             for_each_part!(
                 size_of::<T>(),
+                |offset: usize| to.add(offset).cast::<u64>().write_unaligned(load8(self.start + offset)),
                 |offset: usize| to.add(offset).cast::<u32>().write_unaligned(load4(self.start + offset)),
                 |offset: usize| to.add(offset).cast::<u16>().write_unaligned(load2(self.start + offset)),
                 |offset: usize| to.add(offset).write(load1(self.start + offset))
@@ -168,6 +174,7 @@ impl Bytes {
         unsafe {
             for_each_part!(
                 size_of::<T>(),
+                |offset: usize| store8(self.start + offset, from.add(offset).cast::<u64>().read_unaligned()),
                 |offset: usize| store4(self.start + offset, from.add(offset).cast::<u32>().read_unaligned()),
                 |offset: usize| store2(self.start + offset, from.add(offset).cast::<u16>().read_unaligned()),
                 |offset: usize| store1(self.start + offset, from.add(offset).read())

@@ -6,7 +6,7 @@ use aya::maps::{MapData, MapError, MapType};
 use proxy_common::datapath::Seats;
 use proxy_common::wire::{
     Address, Backend, COUNTERS, Config, Device, Filter, Flow4, Flow6, FlowKey4, FlowKey6, Frontend, FrontendKey, Peers,
-    REJECT_ROWS, Service, ServiceName, Sets, map,
+    REJECT_ROWS, Seat4, Seat6, Service, ServiceName, Sets, map,
 };
 
 use super::raw::map::Shape;
@@ -56,8 +56,8 @@ impl Spec {
             Self::array::<u32>(map::TARGET_FILTER, Filter::words(Filter::TARGETS)).with(MMAPABLE),
             Self::hash::<FlowKey4, Flow4>(map::FLOWS4, c.flows4).kept(),
             Self::hash::<FlowKey6, Flow6>(map::FLOWS6, c.flows6).kept(),
-            Self::per_cpu::<FlowKey4>(map::OPENING4, opening4),
-            Self::per_cpu::<FlowKey6>(map::OPENING6, opening6),
+            Self::per_cpu::<Seat4>(map::OPENING4, opening4),
+            Self::per_cpu::<Seat6>(map::OPENING6, opening6),
             Self::array::<FlowKey4>(map::PROVEN4, Seats::all(c.proven4)).kept(),
             Self::array::<FlowKey6>(map::PROVEN6, Seats::all(c.proven6)).kept(),
             Self::per_cpu::<u32>(map::OPENING_HANDS, 2),

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use proxy_common::{
     checksum,
     datapath::{
-        ChecksumChange, Family, Inserted, Link, Lookup, Packet, Record, Route, RouteQuery, Row, Seat, Seats,
-        SocketQuery, V4, V6, egress, ingress,
+        ChecksumChange, Family, Inserted, Link, Lookup, OpeningSeat, Packet, Record, Route, RouteQuery, Row, Seat,
+        Seats, SocketQuery, V4, V6, egress, ingress,
     },
     reason::{Hook, Reason},
     verdict::Verdict,
-    wire::{Address, Backend, Config, Device, Flow4, Flow6, Frontend, FrontendKey, Sets},
+    wire::{Address, Backend, Config, Device, Flow4, Flow6, FlowFlags, FlowKey6, Frontend, FrontendKey, Sets},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -56,11 +56,10 @@ struct Rings {
 #[derive(Default)]
 struct Ring {
     taken: Cell<u32>,
-    places: RefCell<BTreeMap<u32, Box<UnsafeCell<[u32; KEY_WORDS]>>>>,
+    places: RefCell<BTreeMap<u32, Box<UnsafeCell<FlowKey6>>>>,
+    /// Of the places of the opening ring: the turn that each was taken in last, and that which was left last.
+    turns: RefCell<BTreeMap<u32, (u32, u32)>>,
 }
-
-/// Of the larger key.
-const KEY_WORDS: usize = size_of::<proxy_common::wire::FlowKey6>() / 4;
 
 impl Ring {
     fn next<K>(&self, kind: u32, index: impl FnOnce(u32) -> u32) -> Option<Seat<'_, K>> {
@@ -68,7 +67,7 @@ impl Ring {
         self.taken.set(taken.wrapping_add(1));
         let index = index(taken);
         let place = self.places.borrow_mut().entry(index).or_default().get();
-        // SAFETY: large and aligned enough for either key, of which any bytes are valid; it never moves or goes while the
+        // SAFETY: the larger key, aligned like the other, of which any bytes are valid; it never moves or goes while the
         // ring is there, and the datapath has done with one seat before it asks for the next.
         Some(Seat { name: kind | index, index, key: unsafe { &mut *place.cast() } })
     }
@@ -247,18 +246,21 @@ impl Maps {
         let mut flows = self.flows.borrow_mut();
         let Some(bytes) = flows.get_mut(&Self::flow_key::<F>(key)) else { return false };
         if F::V6 {
-            let Flow6 { stamp, last_seen, flags, seen, .. } = Flow6::mut_from_bytes(bytes).expect("aligned");
-            edit(&mut Mark { stamp, last_seen, flags, seen });
+            let Flow6 { generation, stamp, last_seen, flags, seen, .. } =
+                Flow6::mut_from_bytes(bytes).expect("aligned");
+            edit(&mut Mark { generation: *generation, stamp, last_seen, flags, seen });
         } else {
-            let Flow4 { stamp, last_seen, flags, seen, .. } = Flow4::mut_from_bytes(bytes).expect("aligned");
-            edit(&mut Mark { stamp, last_seen, flags, seen });
+            let Flow4 { generation, stamp, last_seen, flags, seen, .. } =
+                Flow4::mut_from_bytes(bytes).expect("aligned");
+            edit(&mut Mark { generation: *generation, stamp, last_seen, flags, seen });
         }
         true
     }
 }
 
-/// The fields of an entry that change.
+/// The fields of an entry that change, and what is read with them.
 struct Mark<'a> {
+    generation: u32,
     stamp: &'a mut u32,
     last_seen: &'a mut u32,
     flags: &'a mut u8,
@@ -347,6 +349,16 @@ impl Record for Maps {
         self.edit::<F>(key, |mark| *mark.stamp = stamp);
     }
 
+    fn settle<F: Family>(&self, key: &F::Key, seat: u32) -> (u32, u32) {
+        let mut before = (PROVEN, 0);
+        self.edit::<F>(key, |mark| {
+            before = (*mark.stamp, mark.generation);
+            *mark.stamp = seat;
+            *mark.flags |= FlowFlags::PROVEN;
+        });
+        before
+    }
+
     fn insert<F: Family>(&self, key: &F::Key, flow: &F::Flow) -> Inserted {
         let key = Self::flow_key::<F>(key);
         let mut flows = self.flows.borrow_mut();
@@ -364,10 +376,24 @@ impl Record for Maps {
         self.flows.borrow_mut().remove(&Self::flow_key::<F>(key));
     }
 
-    fn opening_seat<F: Family>(&self) -> Option<Seat<'_, F::Key>> {
+    fn opening_seat<F: Family>(&self) -> Option<OpeningSeat<'_, F::Key>> {
         let config = &self.world.config;
         let seats = if F::V6 { config.opening_seats6 } else { config.opening_seats4 };
-        self.seats.opening[usize::from(F::V6)].next(0, |taken| taken & seats.wrapping_sub(1))
+        let ring = &self.seats.opening[usize::from(F::V6)];
+        let turn = ring.taken.get().wrapping_add(1);
+        let Seat { name, index, key } = ring.next(0, |taken| taken & seats.wrapping_sub(1))?;
+        let mut turns = ring.turns.borrow_mut();
+        let (taken, left) = turns.entry(index).or_default();
+        let is_free = taken == left;
+        *taken = turn;
+        Some(OpeningSeat { name, turn, is_free, key })
+    }
+
+    fn leave<F: Family>(&self, seat: u32, turn: u32) {
+        let mut turns = self.seats.opening[usize::from(F::V6)].turns.borrow_mut();
+        if let Some((_, left)) = turns.get_mut(&seat) {
+            *left = turn;
+        }
     }
 
     fn proven_seat<F: Family>(&self, datagrams: bool) -> Option<Seat<'_, F::Key>> {
