@@ -3,7 +3,7 @@ use super::specs::Spec;
 /// How many elements each map is made for.
 ///
 /// The defaults take 63 to 64 MiB of kernel memory when every map is full ([`Capacities::footprint`]), of which 8 MiB are
-/// the names of services, allocated as they come; the rest is there from the start. Beyond 64 CPUs each adds 14 KiB.
+/// the names of services, allocated as they come; the rest is there from the start. Beyond 64 CPUs each adds 20 KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacities {
     /// Service ports.
@@ -45,7 +45,7 @@ impl Default for Capacities {
             proven4: 65_536,
             proven6: 16_384,
             local_addresses: 1_024,
-            devices: 1_536,
+            devices: 1_024,
         }
     }
 }

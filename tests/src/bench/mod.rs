@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::{
     comparison::stay_on_one_processor,
     packet::{Packet, flag},
-    rows::world::{Service, World},
+    rows::world::{Addresses, Service, World},
     runner::{
         Kernel, Runner,
         kernel::{Bytes, bytes},
@@ -329,10 +329,16 @@ fn pair6(from: SocketAddr, to: SocketAddr) -> (FlowKey6, Flow6) {
 /// single runs, with the clock's own time in each and colder caches.
 fn new_flows(kernel: &mut Kernel, v6: bool, options: &Options) -> anyhow::Result<Vec<f64>> {
     let vip = SocketAddr::new(ip(v6, options.services), PORT);
+    // XDP is for uplinks: there its own program would not be met by what pods send.
+    let (hook, from) = if kernel.name() == "tc" {
+        (Hook::PodIngress, client(v6).ip())
+    } else {
+        (Hook::UplinkIngress, Addresses::of(v6).outside)
+    };
     let mut times = Vec::new();
     for port in 1024..1024 + options.new_flows {
-        let packet = Packet::tcp(SocketAddr::new(client(v6).ip(), port), vip, flag::SYN).bytes();
-        let outcome = kernel.repeat(Hook::PodIngress, &packet, 1)?;
+        let packet = Packet::tcp(SocketAddr::new(from, port), vip, flag::SYN).bytes();
+        let outcome = kernel.repeat(hook, &packet, 1)?;
         ensure!(outcome.bytes != packet, "the first packet of a flow was not translated");
         times.push(outcome.duration.as_nanos() as f64);
     }
