@@ -1,11 +1,12 @@
 //! The maps. Sizes are placeholders: the loader sets them, and pins the maps by their names.
 
+mod peers;
+
 use core::{ffi::c_void, mem, ptr};
 
 use aya_ebpf::{
-    Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
-    btf_maps::{Array, HashMap, PerCpuArray, SkStorage},
+    btf_maps::{Array, HashMap, PerCpuArray},
     helpers::{
         bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_jiffies64,
         generated::{bpf_loop, bpf_map_lookup_percpu_elem},
@@ -13,18 +14,15 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use proxy_common::{
-    datapath::{
-        Family, Inserted, Lookup, OpeningSeat, Packet, Parse, Record, Reject, Row, Seat, Seats, V4, V6,
-        socket::Remember,
-    },
+    datapath::{Family, Inserted, Lookup, OpeningSeat, Packet, Parse, Record, Reject, Row, Seat, Seats, V4, V6},
     reason::{Hook, Reason},
     wire::{
         Address, Backend, COUNTERS as COUNTER_ROWS, Config, Device, Filter, Flow4, Flow6, FlowFlags, FlowKey4,
-        FlowKey6, Frontend, FrontendKey, Peers, REJECT_ROWS, Seat4, Seat6, Service, ServiceName, Sets, counter_index,
+        FlowKey6, Frontend, FrontendKey, REJECT_ROWS, Seat4, Seat6, Service, ServiceName, Sets, counter_index,
     },
 };
 
-use proxy_ebpf::context::{SocketCall, fetch_increment};
+use proxy_ebpf::context::fetch_increment;
 
 use crate::{log, parts};
 
@@ -89,13 +87,6 @@ static REJECTS: PerCpuArray<u64, { REJECT_ROWS as usize }> = PerCpuArray::new();
 static ROWS4: PerCpuArray<Row<V4>, 1> = PerCpuArray::new();
 #[btf_map]
 static ROWS6: PerCpuArray<Row<V6>, 1> = PerCpuArray::new();
-
-#[btf_map]
-static PEERS: SkStorage<Peers> = SkStorage::new();
-
-/// The cookie of the network namespace whose processes are served; set by the loader. 0 is none.
-#[unsafe(no_mangle)]
-static NAMESPACE: Global<u64> = Global::new(0);
 
 /// The maps of this object, the kernel's jiffies and its random numbers.
 pub struct Maps;
@@ -473,40 +464,6 @@ impl Record for Maps {
         let callback = turn::<S> as unsafe extern "C" fn(u32, *mut c_void) -> i64;
         // SAFETY: the callback takes what it is given here.
         unsafe { bpf_loop(turns, callback as *mut c_void, ptr::null_mut(), 0) };
-    }
-}
-
-impl<const IPV6: bool> Remember<SocketCall<IPV6>> for Maps {
-    #[inline(always)]
-    fn serves(&self, call: &SocketCall<IPV6>) -> bool {
-        call.namespace() == NAMESPACE.load()
-    }
-
-    #[inline(always)]
-    fn peers(&self, call: &SocketCall<IPV6>, make: bool) -> Option<&mut Peers> {
-        // SAFETY: the socket of the call, which is locked as long as the program runs.
-        unsafe {
-            if make {
-                PEERS.get_or_insert_ptr_mut(call.context(), None).as_mut()
-            } else {
-                PEERS.get_ptr_mut(call.context()).as_mut()
-            }
-        }
-    }
-
-    /// A call may be preempted by another one.
-    #[inline(always)]
-    fn count(&self, reason: Reason) {
-        if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(Hook::Socket, reason)) {
-            // SAFETY: a live, aligned map value.
-            unsafe { fetch_increment(counter) };
-        }
-        log::note(Hook::Socket, reason);
-    }
-
-    #[inline(always)]
-    fn random(&self) -> u32 {
-        Record::random(self)
     }
 }
 

@@ -84,8 +84,10 @@ prop_compose! {
     }
 }
 
+/// Where packets come by.
 fn hook() -> impl Strategy<Value = Hook> {
-    prop::sample::select(Hook::ALL)
+    let hooks: Vec<Hook> = Hook::ALL.iter().copied().filter(|&hook| hook != Hook::Socket).collect();
+    prop::sample::select(hooks)
 }
 
 /// A verdict of "pass" is for packets that were not touched.
