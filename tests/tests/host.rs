@@ -190,7 +190,8 @@ fn connected_sockets_leave_an_endpoint_that_is_gone() -> Result<()> {
             let resolved = resolver.stop()?.resolved;
             let [replaced, gone, back] = moments[..] else { unreachable!("three moments") };
             let what = || format!("{to}: {resolved:?}\n{}", stage.evidence());
-            let (moved, returned) = (first_answer(&resolved, replaced, "c")?, first_answer(&resolved, back, "b")?);
+            let answered = |since, server| first_answer(&resolved, since, server).with_context(|| stage.evidence());
+            let (moved, returned) = (answered(replaced, "c")?, answered(back, "b")?);
             // Not by println!, which the test runner holds back where nothing fails.
             writeln!(stdout(), "{to}: answered by the new endpoint after {moved:?}, after none after {returned:?}")?;
             ensure!(moved.max(returned) < patience(Duration::from_secs(1)), "{}", what());

@@ -39,7 +39,7 @@ impl Default for Capacities {
             maglev: 524_288,
             backends: 131_072,
             flows4: 196_608,
-            flows6: 65_536,
+            flows6: 64_512,
             opening4: 16_384,
             opening6: 8_192,
             proven4: 65_536,
