@@ -33,7 +33,7 @@ const TOOLS: [&str; 12] = [
 
 /// What clusters of namespaces, and programs on their devices, are made of, and the firewalls that people put there.
 /// Kernels that have one built in are fine.
-const MODULES: [&str; 27] = [
+const MODULES: [&str; 28] = [
     "veth",
     "bridge",
     "br_netfilter",
@@ -41,6 +41,7 @@ const MODULES: [&str; 27] = [
     "8021q",
     "tun",
     "sch_ingress",
+    "udp_diag",
     "cls_bpf",
     "nf_tables",
     "nft_chain_nat",

@@ -33,7 +33,11 @@ impl Sockets {
     pub fn connected(&mut self) -> io::Result<Vec<Connected>> {
         let mut found = Vec::new();
         for (family, any) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
-            found.extend(self.0.list(&SockDiagMessage::InetRequest(request(family, any)), connected)?);
+            let listed = self.0.list(&SockDiagMessage::InetRequest(request(family, any)), connected);
+            found.extend(listed.map_err(|cause| match cause.kind() {
+                io::ErrorKind::NotFound => io::Error::new(cause.kind(), "this kernel has no module udp_diag"),
+                _ => cause,
+            })?);
         }
         Ok(found)
     }
