@@ -1,4 +1,5 @@
-//! Pins, and links to devices and control groups. The former are made by interface index, since a name may pass to another device between two calls.
+//! Pins, and links to devices and control groups. Those to devices are made by interface index, since a name may pass to
+//! another device between two calls.
 
 use std::ffi::CString;
 use std::fs::File;

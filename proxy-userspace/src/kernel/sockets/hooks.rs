@@ -18,9 +18,10 @@ use crate::kernel::{KernelError, mountinfo};
 /// Whose sockets programs are put at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SocketLoad {
-    /// Of the control group at this directory and of those below; `None`: of all that this process sees.
+    /// Of all control groups that this process sees.
     #[default]
     Found,
+    /// Of the control group at this directory and of those below.
     At(PathBuf),
     /// Nobody's.
     Off,
