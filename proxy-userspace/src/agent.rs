@@ -150,6 +150,8 @@ impl Agent {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             self.publish();
+            let epoch = self.reconciler.epoch();
+            self.epoch.send_if_modified(|before| std::mem::replace(before, epoch) != epoch);
             let retry_at = self.reconciler.retry_at().filter(|_| self.is_ready).map(|at| self.started + at);
             tokio::select! {
                 count = messages.recv_many(&mut batch, BATCH), if !messages.is_closed() || !messages.is_empty() => {
@@ -244,8 +246,6 @@ impl Agent {
     /// Tells those who probe how things are.
     fn publish(&mut self) {
         self.is_written |= self.is_ready && !self.reconciler.is_behind();
-        let epoch = self.reconciler.epoch();
-        self.epoch.send_if_modified(|before| std::mem::replace(before, epoch) != epoch);
         let mut awaited = Vec::new();
         if !self.is_ready {
             let kinds = self.cluster.awaited_lists().collect();

@@ -120,11 +120,7 @@ fn is_owned<T: Record>(tables: &T, frontend: Option<&Frontend>, client: &State) 
     if client.role == Role::DIRECT {
         return false;
     }
-    tables.backend(client.subject).is_some_and(|backend| {
-        frontend.service == backend.service
-            && backend.generation == client.generation
-            && backend.flags & BackendFlags::SERVING != 0
-    })
+    tables.backend(client.subject).is_some_and(|backend| backend.still_serves(frontend.service, client.generation))
 }
 
 /// Whether a packet may be the first of a flow through a frontend.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     reason::Reason,
-    wire::{Address, BackendFlags, Class, ConfigFlags, End, Filter, Frontend, Peer, Peers, Scope},
+    wire::{Address, Class, ConfigFlags, End, Filter, Frontend, Peer, Peers, Scope},
 };
 
 /// What a program sees when a process calls `connect`, `sendto`, `recvfrom` or `getpeername`.
@@ -186,11 +186,7 @@ fn frontend_at<T: Lookup>(tables: &T, named: &End, protocol: u8) -> Option<Front
 fn is_current<T: Lookup>(tables: &T, frontend: &Frontend, peer: &Peer) -> bool {
     let Some(config) = tables.config() else { return false };
     since(peer.last_seen, tables.now()) <= config.timeouts.udp
-        && tables.backend(peer.id).is_some_and(|backend| {
-            backend.service == frontend.service
-                && backend.generation == peer.generation
-                && backend.flags & BackendFlags::SERVING != 0
-        })
+        && tables.backend(peer.id).is_some_and(|backend| backend.still_serves(frontend.service, peer.generation))
 }
 
 #[inline(always)]

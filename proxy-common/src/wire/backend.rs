@@ -24,6 +24,14 @@ pub struct Backend {
 
 const _: () = assert!(size_of::<Backend>() == 32);
 
+impl Backend {
+    /// Whether it is still what a flow of a service port was given in `generation`, and serves.
+    #[inline(always)]
+    pub const fn still_serves(&self, service: u32, generation: u32) -> bool {
+        self.service == service && self.generation == generation && self.flags & BackendFlags::SERVING != 0
+    }
+}
+
 /// Bits of [`Backend::flags`].
 pub struct BackendFlags;
 

@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::links::clsact::Clsact;
-use super::links::tcx;
 use super::lock::PinDir;
 use super::pins::{self, Layout};
 use super::{KernelError, bpffs, preconditions, raw, sockets};
@@ -62,7 +61,7 @@ fn remove_layout(layout: &Layout, namespace: u64, removed: &mut Removed) -> Resu
     for (_, directory) in layout.all_links() {
         for (path, _) in pins::entries(&directory) {
             let link = raw::link::open_pin(&path).map_err(KernelError::path("opening pinned link", &path))?;
-            tcx::detach(link.as_fd(), &path).map_err(KernelError::path("detaching the link pinned at", &path))?;
+            pins::detach(link.as_fd(), &path).map_err(KernelError::path("detaching the link pinned at", &path))?;
             removed.links += 1;
         }
         remove_directory(&directory)?;

@@ -1,6 +1,11 @@
+use std::fs;
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use proxy_common::wire::LAYOUT;
+
+use super::raw::link;
 
 /// Where a program sits on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,6 +128,22 @@ pub(super) fn parse_link(entry: &str) -> Option<(String, u32, Direction)> {
 pub(super) fn parse_device(entry: &str) -> Option<(String, u32)> {
     let (name, index) = entry.rsplit_once('-')?;
     Some((name.replace("%2E", ".").replace("%25", "%"), index.parse().ok()?))
+}
+
+/// Takes a link off what it is on, whoever else holds it, and removes its pin.
+pub(super) fn detach(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    match link::detach(link) {
+        // The device or the control group went first.
+        Err(cause) if !matches!(cause.raw_os_error(), Some(libc::ENODEV | libc::ENOLINK | libc::ENOENT)) => Err(cause),
+        _ => remove_if_there(path),
+    }
+}
+
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -80,11 +80,15 @@ impl MapTables {
     }
 }
 
-fn rows<K: Wire, V: Wire>(directory: &Path, specs: &[Spec], name: &'static str) -> Result<Rows<K, V>, KernelError> {
+pub(super) fn rows<K: Wire, V: Wire>(
+    directory: &Path,
+    specs: &[Spec],
+    name: &'static str,
+) -> Result<Rows<K, V>, KernelError> {
     Rows::open(directory, Spec::of(specs, name)?)
 }
 
-fn mapped<V: Wire>(directory: &Path, specs: &[Spec], name: &'static str) -> Result<Mapped<V>, KernelError> {
+pub(super) fn mapped<V: Wire>(directory: &Path, specs: &[Spec], name: &'static str) -> Result<Mapped<V>, KernelError> {
     let rows: Rows<u32, V> = rows(directory, specs, name)?;
     Mapped::new(rows.fd(), rows.max_entries).map_err(|cause| KernelError::Map {
         name,

@@ -17,6 +17,7 @@ use crate::kernel::mapped::Mapped;
 use crate::kernel::per_cpu::possible_cpus;
 use crate::kernel::rows::Rows;
 use crate::kernel::specs::Spec;
+use crate::kernel::tables::{mapped, rows};
 use crate::kernel::tick::Tick;
 use crate::reconcile::FlowNeeds;
 
@@ -52,12 +53,10 @@ pub struct Swept {
 
 impl Sweeper {
     pub(in crate::kernel) fn open(directory: &Path, specs: &[Spec], pins: &Arc<PinDir>) -> Result<Self, KernelError> {
-        let config = Rows::<u32, Config>::open(directory, Spec::of(specs, map::CONFIG)?)?;
-        let failed = |cause| KernelError::Map { name: map::CONFIG, operation: "mapping into memory", cause };
         Ok(Self {
-            flows4: Rows::open(directory, Spec::of(specs, map::FLOWS4)?)?,
-            flows6: Rows::open(directory, Spec::of(specs, map::FLOWS6)?)?,
-            config: Mapped::new(config.fd(), 1).map_err(failed)?,
+            flows4: rows(directory, specs, map::FLOWS4)?,
+            flows6: rows(directory, specs, map::FLOWS6)?,
+            config: mapped(directory, specs, map::CONFIG)?,
             tick: Tick::detect()?,
             cpus: possible_cpus()? as u32,
             _pins: Arc::clone(pins),

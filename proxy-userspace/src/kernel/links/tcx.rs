@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::kernel::KernelError;
-use crate::kernel::pins::{self, Direction, Layout};
+use crate::kernel::pins::{self, Direction, Layout, detach, remove_if_there};
 use crate::kernel::raw::link::{self, Place};
 
 /// TCX links, each pinned so that it outlives the agent (Linux 6.6).
@@ -90,26 +90,10 @@ impl Tcx {
     }
 }
 
-/// Takes a link off its device and removes its pin.
-pub fn detach(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    match link::detach(link) {
-        // The device went first.
-        Err(cause) if !matches!(cause.raw_os_error(), Some(libc::ENODEV | libc::ENOLINK | libc::ENOENT)) => Err(cause),
-        _ => remove_if_there(path),
-    }
-}
-
 fn is_on(link: BorrowedFd<'_>, index: u32) -> bool {
     matches!(link::device(link), Ok(Some(found)) if found == index)
 }
 
 fn unpin(path: &Path) -> Result<(), KernelError> {
     remove_if_there(path).map_err(KernelError::path("removing the pin of a device that is gone", path))
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
-        _ => Ok(()),
-    }
 }

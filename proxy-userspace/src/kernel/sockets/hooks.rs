@@ -118,14 +118,10 @@ fn open(path: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Detaches what is pinned, whoever else holds it, and removes the pin.
+/// Detaches what is pinned, if anything is.
 fn remove(path: &Path) -> io::Result<()> {
     let Some(link) = open(path)? else { return Ok(()) };
-    match link::detach(link.as_fd()) {
-        // The group went first.
-        Err(cause) if !matches!(cause.raw_os_error(), Some(libc::ENOENT | libc::ENOLINK | libc::EINVAL)) => Err(cause),
-        _ => fs::remove_file(path),
-    }
+    pins::detach(link.as_fd(), path)
 }
 
 /// Numbers of `enum bpf_attach_type` (linux/bpf.h).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aya::programs::ProgramFd;
-use proxy_common::wire::{Address, Backend, BackendFlags, End, Frontend, FrontendKey, Peer, Peers, Scope, map};
+use proxy_common::wire::{Address, Backend, End, Frontend, FrontendKey, Peer, Peers, Scope, map};
 use tokio::sync::{oneshot, watch};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -17,6 +17,7 @@ use crate::kernel::mapped::Mapped;
 use crate::kernel::raw::link;
 use crate::kernel::rows::Rows;
 use crate::kernel::specs::Spec;
+use crate::kernel::tables::{mapped, rows};
 use crate::own_thread;
 
 /// Changes that follow each other so closely are looked at together.
@@ -43,13 +44,11 @@ impl Redialler {
         specs: &[Spec],
         pins: &Arc<PinDir>,
     ) -> Result<Self, KernelError> {
-        let backends = Rows::<u32, Backend>::open(directory, Spec::of(specs, map::BACKENDS)?)?;
-        let failed = |cause| KernelError::Map { name: map::BACKENDS, operation: "mapping into memory", cause };
         Ok(Self {
             lister,
-            peers: Rows::open(directory, Spec::of(specs, map::PEERS)?)?,
-            frontends: Rows::open(directory, Spec::of(specs, map::FRONTENDS)?)?,
-            backends: Mapped::new(backends.fd(), backends.max_entries).map_err(failed)?,
+            peers: rows(directory, specs, map::PEERS)?,
+            frontends: rows(directory, specs, map::FRONTENDS)?,
+            backends: mapped(directory, specs, map::BACKENDS)?,
             _pins: Arc::clone(pins),
         })
     }
@@ -122,12 +121,9 @@ impl Redialler {
     /// Whether the backend still serves, for the service port that has the frontend now.
     fn is_current(&self, peer: &Peer) -> io::Result<bool> {
         let Some(backend) = self.backends.get(peer.id) else { return Ok(false) };
-        if backend.generation != peer.generation || backend.flags & BackendFlags::SERVING == 0 {
-            return Ok(false);
-        }
         for key in keys(&peer.frontend, backend.protocol) {
             if let Some(frontend) = self.frontends.get(&key)? {
-                return Ok(frontend.service == backend.service);
+                return Ok(backend.still_serves(frontend.service, peer.generation));
             }
         }
         Ok(false)
